@@ -1,0 +1,1 @@
+//! The SDK: what an application and a replica are; the dynamic batcher; the registry of import paths.

@@ -1,0 +1,1 @@
+//! The control plane: world, plan, executor, admin API, provisioners.

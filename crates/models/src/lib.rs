@@ -1,0 +1,1 @@
+//! ONNX models: fetching, sessions, tokenization, and the built-in applications.

@@ -1,0 +1,1 @@
+//! What every role's process needs: telemetry, admin endpoints, signals, ordered drain, listeners.

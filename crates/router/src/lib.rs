@@ -1,0 +1,1 @@
+//! The ingress: route table, admission, queues, dispatch.

@@ -1,0 +1,1 @@
+//! StateStore: the head's durable key-value state, embedded or in memory.

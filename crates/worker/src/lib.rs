@@ -1,0 +1,1 @@
+//! The replica host: assignment, supervision, data-plane service.
