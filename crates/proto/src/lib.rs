@@ -1,1 +1,14 @@
-//! Bindings of the cluster's protobuf, the data-plane frames, and the one table of error kinds.
+//! Bindings of the cluster's protobuf, the limits of the data plane, and the one table of
+//! error kinds. What the frames mean is written in `proto/mobula/cluster/v1/*.proto`.
+//!
+//! Not here: connecting and listening (`mobula_process::net`), and any decision about a request
+//! (the router and the worker).
+
+pub mod limits;
+pub mod status;
+
+/// Generated from `proto/mobula/cluster/v1/`.
+pub mod v1 {
+    #![allow(clippy::all, clippy::pedantic, missing_docs)]
+    tonic::include_proto!("mobula.cluster.v1");
+}

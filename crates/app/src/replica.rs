@@ -1,0 +1,51 @@
+//! A replica: one running copy of a deployment.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use crate::{CallError, ConfigError, HealthError, Request, Response};
+
+/// What a deployment's code does. One value is one replica; calls run concurrently, at most
+/// `max_ongoing_requests` of them.
+#[async_trait]
+pub trait Replica: Send + Sync + 'static {
+    /// Answers one request. The future is dropped when the client goes away.
+    async fn call(&self, request: Request) -> Result<Response, CallError>;
+
+    /// Takes a new `user_config`, first before the replica is announced (if the config has one)
+    /// and then on every change. An error leaves the config before it in force.
+    async fn reconfigure(&self, _user_config: Value) -> Result<(), ConfigError> {
+        Ok(())
+    }
+
+    /// Called every `health_check_period_s`; three failures in a row replace the replica.
+    async fn check_health(&self) -> Result<(), HealthError> {
+        Ok(())
+    }
+
+    /// Called once after the last request was answered.
+    async fn shutdown(&self) {}
+}
+
+/// What a replica may know of its place when it is constructed.
+#[derive(Clone, Debug)]
+pub struct ReplicaContext {
+    /// The application's name.
+    pub application: String,
+    /// The deployment's name.
+    pub deployment: String,
+    /// 8 lower-case alphanumerics.
+    pub replica_id: String,
+    /// `args` of the application; an object.
+    pub args: Value,
+    /// `user_config` at construction; `reconfigure` is called with it as well.
+    pub user_config: Option<Value>,
+    /// The environment: the process's, with the config's `runtime_env.env_vars` laid over it.
+    pub env: BTreeMap<String, String>,
+    /// `ray_actor_options.num_cpus`: sizes the engine's threads.
+    pub num_cpus: f64,
+    /// The most calls that run at once.
+    pub max_ongoing_requests: u32,
+}
