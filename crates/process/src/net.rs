@@ -1,0 +1,316 @@
+//! Addresses between our own processes, and how to connect to and listen on them.
+//!
+//! On one machine the processes talk over Unix sockets in a directory that only their user may
+//! enter, so the file system is the access control; in a cluster over TCP.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::str::FromStr;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::Stream;
+use hyper_util::rt::TokioIo;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tonic::transport::server::Connected;
+use tonic::transport::{Channel, Endpoint};
+
+/// How long a connection may take to come up.
+pub const CONNECT_SECONDS_MAX: Duration = Duration::from_secs(5);
+
+/// HTTP/2 pings on idle connections: a peer that vanished without a word is noticed after
+/// interval + time-out.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a ping may stay unanswered.
+pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// HTTP/2 window of one stream and of one connection. Bodies have their own credit per request
+/// (`mobula_proto::limits`), so this only has to be large enough never to be what limits.
+pub const HTTP2_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+
+/// Where a process of ours listens: `unix:/path/to.sock` or `host:port`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Addr {
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// `host:port`.
+    Tcp(String),
+}
+
+/// An address that does not work.
+#[derive(Debug, Error)]
+pub enum NetError {
+    /// The text is no address.
+    #[error("'{0}' is no address; write host:port or unix:/path")]
+    Invalid(String),
+    /// Nothing listens there, or it may not be used.
+    #[error("cannot {action} {addr}: {cause}")]
+    Io {
+        /// "connect to" or "listen on".
+        action: &'static str,
+        /// Where.
+        addr: Addr,
+        /// What the system said.
+        cause: String,
+    },
+}
+
+/// A listening socket of either kind.
+pub enum Listener {
+    /// Unix.
+    Unix(UnixListener, PathBuf),
+    /// TCP.
+    Tcp(TcpListener),
+}
+
+/// A connection of either kind.
+pub enum Io {
+    /// Unix.
+    Unix(UnixStream),
+    /// TCP.
+    Tcp(TcpStream),
+}
+
+// === impl Addr ===
+
+impl FromStr for Addr {
+    type Err = NetError;
+
+    fn from_str(text: &str) -> Result<Addr, NetError> {
+        let invalid = || NetError::Invalid(text.to_owned());
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() {
+                Err(invalid())
+            } else {
+                Ok(Addr::Unix(path.into()))
+            };
+        }
+        let (host, port) = text.rsplit_once(':').ok_or_else(invalid)?;
+        if host.is_empty() || port.parse::<u16>().is_err() {
+            return Err(invalid());
+        }
+        Ok(Addr::Tcp(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Addr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Addr::Unix(path) => write!(f, "unix:{}", path.display()),
+            Addr::Tcp(text) => f.write_str(text),
+        }
+    }
+}
+
+// === connect and listen ===
+
+/// Connects, or says why not. The channel reconnects by itself when it is used again after the
+/// connection broke.
+pub async fn connect(addr: &Addr) -> Result<Channel, NetError> {
+    let target = addr.clone();
+    let connector = tower::service_fn(move |_| {
+        let target = target.clone();
+        async move { Io::open(&target).await.map(TokioIo::new) }
+    });
+    // The URI only fills HTTP/2's :authority; the connector knows where to go.
+    Endpoint::from_static("http://mobula.internal")
+        .connect_timeout(CONNECT_SECONDS_MAX)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(HTTP2_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_WINDOW_BYTES)
+        .connect_with_connector(connector)
+        .await
+        .map_err(|error| io_error("connect to", addr, root_cause(&error)))
+}
+
+/// Listens. A Unix socket file that a dead process left behind is replaced.
+pub async fn listen(addr: &Addr) -> Result<Listener, NetError> {
+    let bound = match addr {
+        Addr::Unix(path) => {
+            remove_stale_socket(path).await;
+            UnixListener::bind(path).map(|listener| Listener::Unix(listener, path.clone()))
+        }
+        Addr::Tcp(text) => TcpListener::bind(text).await.map(Listener::Tcp),
+    };
+    bound.map_err(|error| io_error("listen on", addr, error.to_string()))
+}
+
+/// A socket file on which nobody answers belongs to a process that died.
+async fn remove_stale_socket(path: &PathBuf) {
+    if path.exists() && UnixStream::connect(path).await.is_err() {
+        // If this fails, bind says so with the better message.
+        let _ = tokio::fs::remove_file(path).await;
+    }
+}
+
+fn io_error(action: &'static str, addr: &Addr, cause: String) -> NetError {
+    NetError::Io {
+        action,
+        addr: addr.clone(),
+        cause,
+    }
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
+}
+
+// === impl Listener ===
+
+impl Listener {
+    /// Where it listens; with the real port if it was asked for port 0.
+    pub fn local_addr(&self) -> Result<Addr, NetError> {
+        match self {
+            Listener::Unix(_, path) => Ok(Addr::Unix(path.clone())),
+            Listener::Tcp(listener) => match listener.local_addr() {
+                Ok(addr) => Ok(Addr::Tcp(addr.to_string())),
+                Err(error) => Err(NetError::Invalid(error.to_string())),
+            },
+        }
+    }
+
+    /// The connections that come in, for tonic's `serve_with_incoming_shutdown`.
+    pub fn into_incoming(self) -> impl Stream<Item = io::Result<Io>> + Send + 'static {
+        futures_util::stream::unfold(self, |listener| async move {
+            let accepted = match &listener {
+                Listener::Unix(unix, _) => unix.accept().await.map(|(io, _)| Io::Unix(io)),
+                Listener::Tcp(tcp) => tcp.accept().await.map(|(io, _)| Io::tcp(io)),
+            };
+            Some((accepted, listener))
+        })
+    }
+}
+
+// === impl Io ===
+
+impl Io {
+    async fn open(addr: &Addr) -> io::Result<Io> {
+        match addr {
+            Addr::Unix(path) => UnixStream::connect(path).await.map(Io::Unix),
+            Addr::Tcp(text) => TcpStream::connect(text).await.map(Io::tcp),
+        }
+    }
+
+    fn tcp(stream: TcpStream) -> Io {
+        // Frames are already batched, waiting for more only adds delay. Failing to set it costs
+        // latency, not correctness.
+        let _ = stream.set_nodelay(true);
+        Io::Tcp(stream)
+    }
+}
+
+impl Connected for Io {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Io::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Io::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Io::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Io::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Io::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Io::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Io::Unix(stream) => stream.is_write_vectored(),
+            Io::Tcp(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Io::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Io::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_read_back_as_they_were_written() {
+        for text in [
+            "unix:/run/mobula/head.sock",
+            "127.0.0.1:6379",
+            "[::1]:80",
+            "head:1",
+        ] {
+            let addr: Addr = text.parse().unwrap();
+            assert_eq!(addr.to_string(), text);
+        }
+        for text in ["", "unix:", "host", "host:", ":80", "host:99999"] {
+            assert!(text.parse::<Addr>().is_err(), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_file_of_a_dead_process_is_replaced_and_a_living_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let addr = Addr::Unix(dir.path().join("a.sock"));
+        let first = listen(&addr).await.unwrap();
+        assert!(listen(&addr).await.is_err(), "somebody listens there");
+        drop(first);
+        assert!(listen(&addr).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn connecting_where_nobody_listens_names_the_address_and_the_cause() {
+        let dir = tempfile::tempdir().unwrap();
+        let addr = Addr::Unix(dir.path().join("none.sock"));
+        let error = connect(&addr).await.unwrap_err().to_string();
+        assert!(
+            error.contains("none.sock") && error.contains("No such file"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,22 @@
+//! Logs: structured, to standard error, few. `MOBULA_LOG` sets the filter (`info`,
+//! `mobula_head=debug`), `MOBULA_LOG_FORMAT=json` the format.
+
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging. A filter that does not parse is an error, so that nobody looks for lines that
+/// a typing mistake keeps back.
+///
+/// # Errors
+/// When the filter does not parse, or logging was started before.
+pub fn init_logs(filter: &str, json: bool) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let filter = EnvFilter::try_new(filter)?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
+    if json {
+        builder.json().try_init()
+    } else {
+        builder.compact().try_init()
+    }
+}
