@@ -1,0 +1,42 @@
+# `make run` serves the example; `make test` proves everything. `make help` lists the rest.
+SHELL := /bin/bash
+CARGO ?= cargo
+BIN := target/release/mobula
+export MOBULA_BIN := $(CURDIR)/$(BIN)
+
+.PHONY: help run test build check unit e2e loadtest bench fmt models
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+run: build models ## Build, fetch ONNX Runtime and the default models, serve examples/rag.yaml
+	$(BIN) run examples/rag.yaml
+
+test: ## Everything: format, lints, unit, property, integration and end-to-end tests
+	scripts/test.sh
+
+build: ## The release binary
+	@scripts/require.sh cargo
+	$(CARGO) build --release --locked -p mobula
+
+models: build ## Fetch ONNX Runtime and the default models into the user's cache
+	$(BIN) models fetch
+
+check: ## Format and lints only
+	scripts/test.sh check
+
+unit: ## Tests of the crates only
+	scripts/test.sh unit
+
+e2e: ## End-to-end tests with real clients only
+	scripts/test.sh e2e
+
+loadtest: build models ## k6 against the example, with thresholds
+	loadtest/run.sh
+
+bench: build models ## Start-up, memory and the no-op path; raw output in loadtest/results/
+	loadtest/footprint.sh
+	loadtest/noop.sh
+
+fmt: ## Format the code
+	$(CARGO) fmt --all

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# All tests, or one part: check | unit | e2e. The last line counts what ran:
+#   mobula: N passed, N failed
+# A part that cannot run counts as a failure and says why.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+part="${1:-all}"
+log="$(mktemp)"
+trap 'rm -f "$log"' EXIT
+broken=0
+
+step() { # name, command...
+  local name="$1"; shift
+  printf '\n== %s\n' "$name"
+  "$@" 2>&1 | tee -a "$log"
+  local status=${PIPESTATUS[0]}
+  [ "$status" -eq 0 ] || { printf 'FAILED: %s (exit %s)\n' "$name" "$status"; broken=$((broken + 1)); }
+  return "$status"
+}
+
+check() {
+  step "format" cargo fmt --all --check
+  step "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
+}
+
+unit() {
+  step "ONNX Runtime and the default models" cargo run --quiet --release --locked -p mobula -- models fetch
+  step "crates" cargo test --workspace --locked --no-fail-fast
+}
+
+e2e() {
+  export MOBULA_BIN="$PWD/target/release/mobula"
+  step "release build" cargo build --release --locked -p mobula || return
+  step "models" "$MOBULA_BIN" models fetch || return
+  local venv
+  venv="$(tests/setup.sh)" || { echo "FAILED: tests/setup.sh"; broken=$((broken + 1)); return; }
+  step "end to end" "$venv/bin/pytest" tests/e2e -q --tb=short -p no:cacheprovider
+}
+
+scripts/require.sh cargo python3 || { echo "0 passed, 1 failed"; exit 1; }
+case "$part" in
+  all) check; unit; e2e ;;
+  check | unit | e2e) "$part" ;;
+  *) echo "usage: scripts/test.sh [check|unit|e2e]" >&2; exit 2 ;;
+esac
+
+# cargo: "test result: ok. 12 passed; 0 failed; …"; pytest: "3 failed, 40 passed in 9.1s".
+count() { # word
+  local cargo_count pytest_count
+  cargo_count=$(grep -E '^test result:' "$log" | grep -oE "[0-9]+ $1" | awk '{n += $1} END {print n + 0}')
+  pytest_count=$(grep -E '^[0-9]+ (passed|failed|error).* in [0-9.]+s' "$log" | grep -oE "[0-9]+ $2" | awk '{n += $1} END {print n + 0}')
+  echo $((cargo_count + pytest_count))
+}
+passed=$(count passed passed)
+failed=$(count failed '(failed|error)')
+[ "$failed" -gt 0 ] || failed=$broken
+printf '\nmobula: %s passed, %s failed\n' "$passed" "$failed"
+[ "$broken" -eq 0 ] && [ "$failed" -eq 0 ]
