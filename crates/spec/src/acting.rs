@@ -1,0 +1,93 @@
+//! What is accepted and does nothing: the one table of it.
+//!
+//! Every field of Ray's schema is read and checked. Those that nothing acts on yet are named
+//! here, and a config that gives one is warned. Whoever makes a field act deletes its line.
+
+/// The objects of the schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Top,
+    HttpOptions,
+    GrpcOptions,
+    ControllerOptions,
+    LoggingConfig,
+    TracingConfig,
+    Application,
+    Deployment,
+    BackpressureConfig,
+    AutoscalingConfig,
+    AutoscalingPolicy,
+    RayActorOptions,
+    RequestRouterConfig,
+    GangSchedulingConfig,
+    DeploymentActor,
+}
+
+/// Fields that are checked and kept and have no effect in this release.
+const NOT_ACTING: &[(Place, &str)] = &[
+    (Place::Top, "controller_options"),
+    (Place::Top, "logging_config"),
+    (Place::Top, "tracing_config"),
+    (Place::HttpOptions, "ssl_keyfile"),
+    (Place::HttpOptions, "ssl_certfile"),
+    (Place::HttpOptions, "ssl_keyfile_password"),
+    (Place::HttpOptions, "ssl_ca_certs"),
+    (Place::GrpcOptions, "grpc_servicer_functions"),
+    (Place::Application, "autoscaling_policy"),
+    (Place::Application, "external_scaler_enabled"),
+    (Place::Application, "logging_config"),
+    (Place::Deployment, "autoscaling_config"),
+    (Place::Deployment, "placement_group_bundles"),
+    (Place::Deployment, "placement_group_strategy"),
+    (Place::Deployment, "placement_group_bundle_label_selector"),
+    (Place::Deployment, "max_replicas_per_node"),
+    (Place::Deployment, "logging_config"),
+    (Place::Deployment, "request_router_config"),
+    (Place::Deployment, "gang_scheduling_config"),
+    (Place::Deployment, "deployment_actors"),
+    (Place::Deployment, "max_surge_percent"),
+    (Place::RayActorOptions, "accelerator_type"),
+    (Place::RayActorOptions, "label_selector"),
+    (Place::RayActorOptions, "fallback_strategy"),
+];
+
+/// The word `auto` for `num_replicas`; it stands beside the table because it is a value.
+pub(crate) const NUM_REPLICAS_AUTO_ACTS: bool = false;
+
+/// The keys of a `runtime_env`, which is an open object, that act.
+const RUNTIME_ENV_ACTING: &[&str] = &["env_vars"];
+
+/// Names of older releases that Ray ignores as it ignores any unknown key.
+const LEGACY: &[(Place, &str, &str)] = &[
+    (
+        Place::Deployment,
+        "max_concurrent_queries",
+        "max_ongoing_requests",
+    ),
+    (
+        Place::AutoscalingConfig,
+        "target_num_ongoing_requests_per_replica",
+        "target_ongoing_requests",
+    ),
+];
+
+pub(crate) const NOT_YET: &str = "accepted, does not act yet";
+
+/// Why a field has no effect, if it has none.
+pub(crate) fn without_effect(place: Place, key: &str) -> Option<String> {
+    if let Some((.., today)) = LEGACY
+        .iter()
+        .find(|(at, name, _)| *at == place && *name == key)
+    {
+        return Some(format!(
+            "is an old name without effect, the field is now `{today}`"
+        ));
+    }
+    NOT_ACTING
+        .contains(&(place, key))
+        .then(|| NOT_YET.to_owned())
+}
+
+pub(crate) fn runtime_env_acts(key: &str) -> bool {
+    RUNTIME_ENV_ACTING.contains(&key)
+}
