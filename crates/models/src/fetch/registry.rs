@@ -150,8 +150,8 @@ fn run(wait: Duration, program: &str, args: &[OsString]) -> Result<String, Strin
 
 /// The last line of a client's complaint, without URLs (they may hold credentials).
 fn last_line(stderr: &str) -> String {
-    let lines = stderr.lines().map(str::trim);
-    let line = lines.filter(|line| !line.is_empty()).next_back();
+    let mut lines = stderr.lines().map(str::trim);
+    let line = lines.rfind(|line| !line.is_empty());
     let words = line.unwrap_or("no message").split_whitespace();
     let shown = words.map(|word| if word.contains("://") { "(url)" } else { word });
     let mut text = shown.collect::<Vec<_>>().join(" ");
