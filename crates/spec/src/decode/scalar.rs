@@ -213,6 +213,8 @@ fn lax_float(data: &Data) -> Option<f64> {
         Data::Bool(value) => f64::from(u8::from(*value)),
         Data::Int(value) => *value as f64,
         Data::Float(value) => *value,
+        // A whim of Ray's validator: blanks around or underscores inside, not both.
+        Data::Text(text) if text.contains('_') && text.trim() != text => return None,
         Data::Text(text) => digits(text)?.parse().ok()?,
         Data::Null | Data::List(_) | Data::Object(_) => return None,
     };
@@ -229,7 +231,9 @@ fn lax_integer(data: &Data) -> Option<i128> {
             let text = digits(text)?;
             // A fraction of nothing but zeros is no fraction.
             let whole = match text.split_once('.') {
-                Some((whole, zeros)) if zeros.bytes().all(|b| b == b'0') => whole,
+                Some((whole, zeros)) if !zeros.is_empty() && zeros.bytes().all(|b| b == b'0') => {
+                    whole
+                }
                 Some(_) => return None,
                 None => text.as_str(),
             };

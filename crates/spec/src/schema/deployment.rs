@@ -292,25 +292,7 @@ impl Default for BackpressureConfig {
 impl BackpressureConfig {
     fn read(findings: &mut Findings, at: &At<'_>) -> Option<Self> {
         let mut fields = Fields::open(findings, at, Place::BackpressureConfig)?;
-        let status_code = fields.get(findings, "status_code", |findings, at| {
-            match &at.node.data {
-                Data::Int(503) => Some(503),
-                Data::Int(429) => Some(429),
-                Data::Int(other) => {
-                    at.problem(findings, format!("must be 503 or 429, got {other}"));
-                    None
-                }
-                Data::Null
-                | Data::Bool(_)
-                | Data::Float(_)
-                | Data::Text(_)
-                | Data::List(_)
-                | Data::Object(_) => {
-                    at.wrong_kind(findings, "503 or 429");
-                    None
-                }
-            }
-        });
+        let status_code = fields.get(findings, "status_code", status_code);
         let retry_after_s = fields.optional(findings, "retry_after_s", float_in(NON_NEGATIVE));
         fields.close(findings, Unknown::Reject);
         Some(Self {
@@ -318,4 +300,24 @@ impl BackpressureConfig {
             retry_after_s,
         })
     }
+}
+
+/// Equal to one of the two numbers; a string is not.
+fn status_code(findings: &mut Findings, at: &At<'_>) -> Option<u16> {
+    let value = match &at.node.data {
+        Data::Int(value) => *value as f64,
+        Data::Float(value) => *value,
+        Data::Null | Data::Bool(_) | Data::Text(_) | Data::List(_) | Data::Object(_) => {
+            at.wrong_kind(findings, "503 or 429");
+            return None;
+        }
+    };
+    if value == 503.0 {
+        return Some(503);
+    }
+    if value == 429.0 {
+        return Some(429);
+    }
+    at.problem(findings, format!("must be 503 or 429, got {value}"));
+    None
 }
