@@ -1,0 +1,117 @@
+//! From the world to the route table that every router shall serve from. Pure.
+
+use mobula_proto::v1;
+
+use crate::world::World;
+use crate::world::application_status::{AppState, status};
+use crate::world::deployment_status::State;
+use crate::world::intent::{Application, Deployment, Phase};
+use crate::world::spec::Ingress;
+
+/// The whole table, without a version.
+pub fn route_table(world: &World) -> v1::RouteTable {
+    let serving = world.serving.as_ref();
+    v1::RouteTable {
+        version: 0,
+        ingress: serving
+            .and_then(|serving| serving.ingress.as_ref())
+            .map(ingress),
+        applications: world
+            .applications
+            .iter()
+            .filter_map(|(name, application)| table_application(world, name, application))
+            .collect(),
+    }
+}
+
+fn ingress(ingress: &Ingress) -> v1::Ingress {
+    v1::Ingress {
+        http_host: ingress.http_host.clone(),
+        http_port: ingress.http_port.into(),
+        root_path: ingress.root_path.clone(),
+        http_request_timeout_s: ingress.http_request_timeout_s,
+        keep_alive_timeout_s: ingress.keep_alive_timeout_s,
+        grpc_port: ingress.grpc_port.into(),
+        grpc_request_timeout_s: ingress.grpc_request_timeout_s,
+        grpc_reflection: ingress.grpc_reflection,
+    }
+}
+
+/// None: no version of the application ever fitted its code, or it is being deleted.
+fn table_application(
+    world: &World,
+    name: &str,
+    application: &Application,
+) -> Option<v1::TableApplication> {
+    let built = application
+        .built
+        .as_ref()
+        .filter(|_| !application.deleting)?;
+    let routes = built.routes.iter().map(|(path, deployment)| v1::PathRoute {
+        path: path.clone(),
+        deployment: deployment.clone(),
+    });
+    let grpc_routes = built
+        .grpc_routes
+        .iter()
+        .map(|(service, method, deployment)| v1::GrpcRoute {
+            service: service.clone(),
+            method: method.clone(),
+            deployment: deployment.clone(),
+        });
+    Some(v1::TableApplication {
+        name: name.to_owned(),
+        route_prefix: built.route_prefix.clone(),
+        ingress_deployment: built.ingress.clone(),
+        routes: routes.collect(),
+        grpc_routes: grpc_routes.collect(),
+        running: status(application).0 == AppState::Running,
+        deployments: application
+            .deployments
+            .values()
+            .filter(|deployment| !deployment.deleting)
+            .map(|deployment| table_deployment(world, deployment))
+            .collect(),
+    })
+}
+
+fn table_deployment(world: &World, deployment: &Deployment) -> v1::TableDeployment {
+    let spec = &deployment.spec;
+    let replicas = ready_replicas(world, deployment);
+    v1::TableDeployment {
+        name: spec.name.clone(),
+        max_ongoing_requests: spec.replica.max_ongoing_requests,
+        max_queued_requests: spec.max_queued_requests,
+        backpressure_status_code: spec.backpressure_status_code.into(),
+        backpressure_retry_after_s: spec.backpressure_retry_after_s,
+        failed: replicas.is_empty() && deployment.status.state == State::DeployFailed,
+        replicas,
+    }
+}
+
+/// Running ones; where there are none, those that are not well: an answer that may fail beats
+/// none at all.
+fn ready_replicas(world: &World, deployment: &Deployment) -> Vec<v1::TableReplica> {
+    let in_phase = |phase: Phase| -> Vec<v1::TableReplica> {
+        deployment
+            .replicas
+            .iter()
+            .filter(|(_, replica)| replica.phase == phase)
+            .filter_map(|(id, replica)| {
+                let worker = world.workers.get(&replica.worker)?;
+                Some(v1::TableReplica {
+                    replica_id: id.clone(),
+                    worker_id: worker.id.clone(),
+                    node_id: worker.node_id.clone(),
+                    data_addr: worker.data_addr.clone(),
+                })
+            })
+            .collect()
+    };
+    let running = in_phase(Phase::Running);
+    if running.is_empty() {
+        in_phase(Phase::Unhealthy)
+    } else {
+        running
+    }
+}

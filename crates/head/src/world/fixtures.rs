@@ -1,0 +1,105 @@
+//! Small specs for tests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::resources::CPU;
+use super::spec::{
+    ApplicationSpec, BuiltApplication, DeploySpec, DeploymentSpec, Ingress, ReplicaSpec, Serving,
+};
+use super::{Now, Resources};
+
+pub fn at(ms: u64) -> Now {
+    Now {
+        ms,
+        unix_s: 1_700_000_000.0 + ms as f64 / 1000.0,
+    }
+}
+
+/// Names a version of deployment `D` of application `app`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Version {
+    pub code: &'static str,
+    pub config: &'static str,
+    pub target: u32,
+    pub cpus: f64,
+}
+
+pub const V1: Version = Version {
+    code: "v1",
+    config: "c1",
+    target: 1,
+    cpus: 1.0,
+};
+
+pub fn deployment(version: Version) -> DeploymentSpec {
+    DeploymentSpec {
+        name: "D".to_owned(),
+        config: json!({"name": "D", "num_replicas": version.target}),
+        target: version.target,
+        rolling_update_fraction: 0.2,
+        max_queued_requests: -1,
+        backpressure_status_code: 503,
+        backpressure_retry_after_s: None,
+        replica: Arc::new(ReplicaSpec {
+            import_path: "test:app".to_owned(),
+            args_json: "{}".to_owned(),
+            env_vars: BTreeMap::new(),
+            code_version: version.code.to_owned(),
+            user_config_json: None,
+            config_version: version.config.to_owned(),
+            max_ongoing_requests: 5,
+            num_cpus: version.cpus,
+            graceful_shutdown_wait_loop_s: 2.0,
+            graceful_shutdown_timeout_s: 20.0,
+            health_check_period_s: 10.0,
+            health_check_timeout_s: 30.0,
+            route_prefix: "/".to_owned(),
+            required: Resources::from_units([(CPU, version.cpus)]),
+        }),
+    }
+}
+
+pub fn application(name: &str, version: Version) -> ApplicationSpec {
+    ApplicationSpec {
+        name: name.to_owned(),
+        raw: json!({"name": name, "import_path": "test:app"}),
+        external_scaler_enabled: false,
+        built: Ok(BuiltApplication {
+            route_prefix: Some(format!("/{name}")),
+            ingress: "D".to_owned(),
+            routes: Vec::new(),
+            grpc_routes: Vec::new(),
+            deployments: vec![deployment(version)],
+        }),
+    }
+}
+
+pub fn serving() -> Serving {
+    Serving {
+        proxy_location: "EveryNode".to_owned(),
+        http_options: json!({"host": "127.0.0.1", "port": 8000}),
+        grpc_options: json!({"port": 9000}),
+        ingress: Some(Ingress {
+            http_host: "127.0.0.1".to_owned(),
+            http_port: 8000,
+            root_path: String::new(),
+            http_request_timeout_s: None,
+            keep_alive_timeout_s: 90.0,
+            grpc_port: 9000,
+            grpc_request_timeout_s: None,
+            grpc_reflection: true,
+        }),
+        target_capacity: None,
+    }
+}
+
+pub fn config(applications: Vec<ApplicationSpec>) -> DeploySpec {
+    DeploySpec {
+        serving: serving(),
+        applications,
+        deployed_time_s: 1_700_000_000.5,
+    }
+}

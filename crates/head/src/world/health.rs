@@ -1,0 +1,45 @@
+//! Whether a replica, and a deployment, is as it shall be.
+
+use super::World;
+use super::intent::{Deployment, Phase, Replica};
+
+/// The message while a replica that died or is not well is being replaced.
+pub const HEALTH_MESSAGE: &str = "A replica's health check failed. This deployment will be \
+     UNHEALTHY until the replica recovers or is replaced.";
+
+/// Whether the replica shall be replaced: another version, not well, or on a worker that
+/// leaves.
+pub fn is_to_be_replaced(world: &World, deployment: &Deployment, replica: &Replica) -> bool {
+    !deployment.is_current(replica)
+        || replica.phase == Phase::Unhealthy
+        || on_draining_worker(world, replica)
+}
+
+/// Whether the replica's worker has been told to stop.
+pub fn on_draining_worker(world: &World, replica: &Replica) -> bool {
+    world
+        .workers
+        .get(&replica.worker)
+        .is_some_and(|worker| worker.draining)
+}
+
+/// Whether the replica has its newest config in force, as its worker says.
+pub fn has_its_config(world: &World, id: &str, replica: &Replica) -> bool {
+    world
+        .workers
+        .get(&replica.worker)
+        .and_then(|worker| worker.replicas.get(id))
+        .is_some_and(|report| report.config_version == replica.spec.config_version)
+}
+
+/// Whether exactly the replicas that shall run do run, with the config they shall have.
+pub fn is_right(world: &World, deployment: &Deployment) -> bool {
+    let goal = &deployment.spec.replica;
+    deployment.replicas.len() == deployment.target as usize
+        && deployment.replicas.iter().all(|(id, replica)| {
+            replica.phase == Phase::Running
+                && replica.spec == *goal
+                && !on_draining_worker(world, replica)
+                && has_its_config(world, id, replica)
+        })
+}

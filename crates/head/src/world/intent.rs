@@ -1,0 +1,152 @@
+//! What the head decided: which replicas there shall be, where, and how far each has come.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::deployment_status::Status;
+use super::spec::{BuiltApplication, DeploymentSpec, ReplicaSpec};
+use super::starts::Starts;
+use super::{ReplicaId, WorkerId};
+
+/// Stopped replicas that the status document still shows, per deployment; Ray's number.
+pub const DEAD_REPLICAS_MAX: usize = 10;
+
+/// An application that is deployed, failed to deploy, or is on its way out.
+#[derive(Clone, Debug)]
+pub struct Application {
+    /// The user's own entry.
+    pub raw: Value,
+    /// Whether the scale route may set counts.
+    pub external_scaler_enabled: bool,
+    /// The last version whose code and entry fitted; it keeps serving when a newer one does
+    /// not fit. Its `deployments` are superseded by those beside it here.
+    pub built: Option<BuiltApplication>,
+    /// Why the newest entry could not be applied.
+    pub failure: Option<String>,
+    /// When it was last part of an accepted config.
+    pub deployed_time_s: f64,
+    /// By name.
+    pub deployments: BTreeMap<String, Deployment>,
+    /// No longer declared: goes when its replicas are gone.
+    pub deleting: bool,
+}
+
+/// A deployment and its replicas.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    /// The goal.
+    pub spec: DeploymentSpec,
+    /// Replicas that shall run: the spec's number or what the scale route asked for.
+    pub target: u32,
+    /// What the status document says.
+    pub status: Status,
+    /// How starting its replicas went.
+    pub starts: Starts,
+    /// All that exist or are about to.
+    pub replicas: BTreeMap<ReplicaId, Replica>,
+    /// The last ones that ended, newest last.
+    pub dead: VecDeque<DeadReplica>,
+    /// No longer declared.
+    pub deleting: bool,
+}
+
+/// One replica.
+#[derive(Clone, Debug)]
+pub struct Replica {
+    /// Where it lives.
+    pub worker: WorkerId,
+    /// What it is made of, and the config it shall have.
+    pub spec: Arc<ReplicaSpec>,
+    /// How far it has come.
+    pub phase: Phase,
+    /// The first assignment of its worker that names it; None until there is one.
+    pub assigned_version: Option<u64>,
+    /// Unix time; the head's until the worker reports its own.
+    pub start_time_s: f64,
+    /// Order of creation, for "newest first".
+    pub serial: u64,
+}
+
+/// How far a replica has come, as the head sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Assigned, not yet reported ready.
+    Starting,
+    /// Ready: in the route table.
+    Running,
+    /// Its health checks fail; in the table only while nobody else can answer.
+    Unhealthy,
+    /// Out of the table that has this version (None: not yet published), still assigned.
+    Withdrawing { table_version: Option<u64> },
+    /// Out of the assignment; exists until its worker stops reporting it.
+    Stopping,
+}
+
+/// A replica that ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadReplica {
+    /// Its id.
+    pub id: ReplicaId,
+    /// Where it lived.
+    pub worker: WorkerId,
+    /// The worker's machine.
+    pub node_id: String,
+    /// The machine's address.
+    pub node_ip: String,
+    /// The worker's process.
+    pub pid: u32,
+    /// Unix time.
+    pub start_time_s: f64,
+}
+
+// === impl Phase ===
+
+impl Phase {
+    /// Counts towards the target: not on its way out.
+    pub fn is_live(self) -> bool {
+        match self {
+            Phase::Starting | Phase::Running | Phase::Unhealthy => true,
+            Phase::Withdrawing { .. } | Phase::Stopping => false,
+        }
+    }
+
+    /// Ready at some time and not withdrawn.
+    pub fn is_answering(self) -> bool {
+        match self {
+            Phase::Running | Phase::Unhealthy => true,
+            Phase::Starting | Phase::Withdrawing { .. } | Phase::Stopping => false,
+        }
+    }
+}
+
+// === impl Deployment ===
+
+impl Deployment {
+    /// A deployment that has just been declared.
+    pub fn new(spec: DeploymentSpec) -> Deployment {
+        Deployment {
+            target: spec.target,
+            starts: Starts::for_version(&spec.replica.code_version),
+            spec,
+            status: Status::new(),
+            replicas: BTreeMap::new(),
+            dead: VecDeque::new(),
+            deleting: false,
+        }
+    }
+
+    /// Whether the replica is of the version that shall run.
+    pub fn is_current(&self, replica: &Replica) -> bool {
+        replica.spec.code_version == self.spec.replica.code_version
+    }
+
+    /// Keeps an ended replica for the status document.
+    pub fn remember_dead(&mut self, dead: DeadReplica) {
+        if self.dead.len() == DEAD_REPLICAS_MAX {
+            self.dead.pop_front();
+        }
+        self.dead.push_back(dead);
+    }
+}

@@ -1,0 +1,158 @@
+//! The world and what to do about it, as pure functions: no async, no clock, no randomness,
+//! no IO. Time and fresh ids are arguments.
+//!
+//! A [`World`] is what the user declared, what the head decided and what others report.
+//! [`World::observe`] folds an event in, [`plan::plan`] says what shall be done and why,
+//! [`World::apply`] writes the decisions down, [`World::publish`] turns them into the tables
+//! and assignments that others shall have. Every step works from the whole world, so a lost
+//! message or a restart leads to the same answer.
+//!
+//! Not here: how any of it reaches a store, a worker or a router (`executor`, `sessions`).
+
+pub mod application_status;
+pub mod apply;
+pub mod deployment_status;
+pub mod health;
+pub mod intent;
+pub mod observe;
+pub mod observed;
+pub mod placement;
+pub mod plan;
+pub mod publish;
+pub mod reason;
+pub mod replica;
+pub mod resources;
+pub mod rollout;
+pub mod spec;
+pub mod starts;
+pub mod victims;
+
+#[cfg(test)]
+pub(crate) mod fixtures;
+#[cfg(test)]
+mod plan_tests;
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod sim_tests;
+#[cfg(test)]
+mod status_tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+pub use apply::apply_all;
+pub use observe::Event;
+pub use plan::{Action, Plan, Planned};
+pub use reason::Reason;
+pub use resources::Resources;
+
+use intent::Application;
+use observed::{Router, Worker};
+use publish::Published;
+use spec::Serving;
+
+/// 56 hex digits.
+pub type WorkerId = String;
+/// 56 hex digits.
+pub type RouterId = String;
+/// 8 lower-case alphanumerics.
+pub type ReplicaId = String;
+
+/// How long a restarted head waits for the workers that it knew before it starts anything in
+/// their place. They report every second and reconnect within a few.
+pub const SYNC_MS_MAX: u64 = 10_000;
+
+/// Both clocks of one moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Now {
+    /// Since the head started; never goes back.
+    pub ms: u64,
+    /// For showing to people.
+    pub unix_s: f64,
+}
+
+/// One deployment of one application.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeploymentId {
+    pub application: String,
+    pub deployment: String,
+}
+
+/// One replica of one deployment.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReplicaKey {
+    pub deployment: DeploymentId,
+    pub replica: ReplicaId,
+}
+
+/// Everything that decisions are made from.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// How the ingress is open; None: Serve is not running.
+    pub serving: Option<Serving>,
+    /// DELETE was asked for: `serving` goes when the last application is gone.
+    pub shutting_down: bool,
+    /// By name.
+    pub applications: BTreeMap<String, Application>,
+    /// Those with a session, and those that lost it a moment ago.
+    pub workers: BTreeMap<WorkerId, Worker>,
+    /// Those with a session.
+    pub routers: BTreeMap<RouterId, Router>,
+    /// What others have been told.
+    pub published: Published,
+    /// Workers that ran replicas before the head restarted and have not reported yet.
+    pub awaited_workers: BTreeSet<WorkerId>,
+    /// The head's own machine, the last to lose replicas' neighbours when scaling down.
+    pub node_id: String,
+    /// The next replica's serial number.
+    pub next_serial: u64,
+}
+
+// === impl World ===
+
+impl World {
+    /// An empty world. `version_base` must be above every version that an earlier head used,
+    /// so that nobody takes a new table for an old one; Unix milliseconds do.
+    pub fn new(node_id: impl Into<String>, version_base: u64) -> World {
+        World {
+            serving: None,
+            shutting_down: false,
+            applications: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            routers: BTreeMap::new(),
+            published: Published::from_version(version_base),
+            awaited_workers: BTreeSet::new(),
+            node_id: node_id.into(),
+            next_serial: 0,
+        }
+    }
+
+    /// Whether everybody who had something to say since the head started has said it.
+    pub fn is_synced(&self, now: Now) -> bool {
+        self.awaited_workers.is_empty() || now.ms >= SYNC_MS_MAX
+    }
+
+    /// Whether something is under way that only the passing of time or a report will end.
+    pub fn is_in_progress(&self) -> bool {
+        self.applications.values().any(|application| {
+            application.deleting
+                || application
+                    .deployments
+                    .values()
+                    .any(|deployment| deployment.deleting || !health::is_right(self, deployment))
+        })
+    }
+}
+
+impl fmt::Display for DeploymentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.application, self.deployment)
+    }
+}
+
+impl fmt::Display for ReplicaKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.deployment, self.replica)
+    }
+}

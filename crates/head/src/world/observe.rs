@@ -1,0 +1,538 @@
+//! Folds what happens into the world. Nothing is decided here beyond what a report means.
+
+use std::collections::BTreeMap;
+
+use super::deployment_status::{Direction, StatusEvent};
+use super::health::HEALTH_MESSAGE;
+use super::intent::{Application, DeadReplica, Deployment, Phase, Replica};
+use super::observed::{ReplicaReport, ReportedState, Router, Worker};
+use super::replica::{Seen, Step, next};
+use super::spec::{ApplicationSpec, BuiltApplication, DeploySpec, DeploymentSpec};
+use super::starts::{Starts, threshold};
+use super::{DeploymentId, Now, ReplicaId, RouterId, WorkerId, World};
+
+/// How long a worker without a session keeps its replicas. A worker whose process is known to
+/// have ended loses them at once; this is for the rest: a network that is away.
+pub const WORKER_LOST_MS: u64 = 10_000;
+
+/// What happens.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A config was accepted and stored.
+    Deploy(Box<DeploySpec>),
+    /// Everything shall go.
+    DeleteAll,
+    /// The scale route asks for a count; lost when the config says another one.
+    Scale {
+        deployment: DeploymentId,
+        target: u32,
+    },
+    /// A whole report.
+    WorkerReported(Box<Worker>),
+    /// The session of a worker ended.
+    WorkerDisconnected(WorkerId),
+    /// The process of a worker ended.
+    WorkerExited {
+        node_id: String,
+        pid: u32,
+        how: String,
+    },
+    /// A whole report.
+    RouterReported(Box<Router>),
+    /// The session of a router ended.
+    RouterDisconnected(RouterId),
+    /// Time passed.
+    Tick,
+}
+
+// === impl World ===
+
+impl World {
+    /// Folds one event in.
+    pub fn observe(&mut self, event: Event, now: Now) {
+        match event {
+            Event::Deploy(spec) => self.deploy(*spec),
+            Event::DeleteAll => self.delete_all(),
+            Event::Scale { deployment, target } => self.scale(&deployment, target),
+            Event::WorkerReported(worker) => self.worker_reported(*worker, now),
+            Event::WorkerDisconnected(id) => {
+                if let Some(worker) = self.workers.get_mut(&id) {
+                    worker.disconnected_since_ms.get_or_insert(now.ms);
+                }
+            }
+            Event::WorkerExited { node_id, pid, how } => {
+                let gone = self
+                    .workers
+                    .values()
+                    .find(|worker| worker.node_id == node_id && worker.pid == pid)
+                    .map(|worker| worker.id.clone());
+                if let Some(id) = gone {
+                    self.worker_lost(&id, &format!("its worker ended ({how})"), now);
+                }
+            }
+            Event::RouterReported(router) => self.router_reported(*router, now),
+            Event::RouterDisconnected(id) => {
+                self.routers.remove(&id);
+            }
+            Event::Tick => {}
+        }
+        self.lose_silent_workers(now);
+        if now.ms >= super::SYNC_MS_MAX {
+            self.awaited_workers.clear();
+        }
+    }
+
+    fn deploy(&mut self, spec: DeploySpec) {
+        // Options of the ingress count when it opens; later ones wait for the next opening.
+        match &mut self.serving {
+            Some(serving) => serving.target_capacity = spec.serving.target_capacity,
+            None => self.serving = Some(spec.serving),
+        }
+        self.shutting_down = false;
+        let declared: Vec<String> = spec
+            .applications
+            .iter()
+            .map(|application| application.name.clone())
+            .collect();
+        for application in spec.applications {
+            self.deploy_application(application, spec.deployed_time_s);
+        }
+        for (name, application) in &mut self.applications {
+            if !declared.contains(name) {
+                application.delete();
+            }
+        }
+    }
+
+    fn deploy_application(&mut self, spec: ApplicationSpec, deployed_time_s: f64) {
+        let application = self
+            .applications
+            .entry(spec.name)
+            .or_insert_with(|| Application {
+                raw: spec.raw.clone(),
+                external_scaler_enabled: false,
+                built: None,
+                failure: None,
+                deployed_time_s,
+                deployments: BTreeMap::new(),
+                deleting: false,
+            });
+        application.raw = spec.raw;
+        application.external_scaler_enabled = spec.external_scaler_enabled;
+        application.deployed_time_s = deployed_time_s;
+        match spec.built {
+            // The version before keeps serving; one that was being deleted goes on leaving.
+            Err(failure) => {
+                application.failure = Some(failure);
+                if application.deleting {
+                    application.built = None;
+                }
+                application.deleting = false;
+            }
+            Ok(built) => {
+                application.failure = None;
+                application.deleting = false;
+                application.take(built);
+            }
+        }
+    }
+
+    fn delete_all(&mut self) {
+        self.shutting_down = self.serving.is_some();
+        for application in self.applications.values_mut() {
+            application.delete();
+        }
+    }
+
+    fn scale(&mut self, id: &DeploymentId, target: u32) {
+        if let Some(deployment) = self.deployment_mut(id)
+            && !deployment.deleting
+        {
+            deployment.count_changes_to(target);
+        }
+    }
+
+    fn worker_reported(&mut self, mut worker: Worker, now: Now) {
+        self.awaited_workers.remove(&worker.id);
+        let before = self.workers.get(&worker.id);
+        worker.draining_since_ms = worker.draining.then(|| {
+            before
+                .and_then(|before| before.draining_since_ms)
+                .unwrap_or(now.ms)
+        });
+        let steps = self.steps_of(&worker);
+        let id = worker.id.clone();
+        self.adopt(&worker);
+        self.workers.insert(id.clone(), worker);
+        for (deployment, replica, step) in steps {
+            self.step(&deployment, &replica, step, now);
+        }
+    }
+
+    /// What the report means for each replica that should be on this worker.
+    fn steps_of(&self, worker: &Worker) -> Vec<(DeploymentId, ReplicaId, Step)> {
+        let mut steps = Vec::new();
+        for (id, deployment) in self.deployments() {
+            let here = deployment
+                .replicas
+                .iter()
+                .filter(|(_, r)| r.worker == worker.id);
+            for (replica_id, replica) in here {
+                let seen = match (worker.replicas.get(replica_id), replica.assigned_version) {
+                    (Some(report), _) => Seen::As(report.state),
+                    (None, Some(version)) if worker.assignment_version >= version => Seen::Missing,
+                    (None, Some(_) | None) => Seen::NotYet,
+                };
+                let step = next(replica.phase, seen);
+                if step != Step::Stay {
+                    steps.push((id.clone(), replica_id.clone(), step));
+                }
+            }
+        }
+        steps
+    }
+
+    /// Takes over replicas that an earlier head started, so that nothing healthy restarts.
+    fn adopt(&mut self, worker: &Worker) {
+        for (replica_id, report) in &worker.replicas {
+            let phase = match report.state {
+                ReportedState::Starting => Phase::Starting,
+                ReportedState::Running | ReportedState::Updating => Phase::Running,
+                ReportedState::Unhealthy => Phase::Unhealthy,
+                ReportedState::Draining | ReportedState::Stopped | ReportedState::Failed => {
+                    continue;
+                }
+            };
+            let id = DeploymentId {
+                application: report.application.clone(),
+                deployment: report.deployment.clone(),
+            };
+            let serial = self.next_serial;
+            let Some(deployment) = self.deployment_mut(&id) else {
+                continue;
+            };
+            if deployment.deleting || deployment.replicas.contains_key(replica_id) {
+                continue;
+            }
+            let replica = adopted(deployment, worker, report, phase, serial);
+            if phase.is_answering() && deployment.is_current(&replica) {
+                deployment.starts.succeeded();
+            }
+            deployment.replicas.insert(replica_id.clone(), replica);
+            self.next_serial += 1;
+        }
+    }
+
+    fn step(&mut self, id: &DeploymentId, replica_id: &ReplicaId, step: Step, now: Now) {
+        let report = self.report_of(id, replica_id);
+        let message = report
+            .as_ref()
+            .map_or("", |report| &report.message)
+            .to_owned();
+        let Some(deployment) = self.deployment_mut(id) else {
+            return;
+        };
+        let Some(replica) = deployment.replicas.get_mut(replica_id) else {
+            return;
+        };
+        if let Some(report) = &report {
+            replica.start_time_s = report.start_time_s;
+        }
+        match step {
+            Step::Stay => {}
+            Step::Started => {
+                replica.phase = Phase::Running;
+                if replica.spec.code_version == deployment.starts.code_version {
+                    deployment.starts.succeeded();
+                }
+            }
+            Step::Recovered => replica.phase = Phase::Running,
+            Step::BecameUnhealthy => {
+                replica.phase = Phase::Unhealthy;
+                deployment.health_failed(&message);
+            }
+            Step::FailedToStart => {
+                replica.phase = Phase::Stopping;
+                deployment.start_failed(replica_id, &message, now);
+            }
+            Step::VanishedStarting => {
+                let text = "the worker dropped it while it was starting";
+                deployment.start_failed(replica_id, text, now);
+                self.bury(id, replica_id);
+            }
+            Step::Died => {
+                replica.phase = Phase::Stopping;
+                deployment.health_failed(&message);
+            }
+            Step::Vanished => {
+                deployment.health_failed("the worker dropped it");
+                self.bury(id, replica_id);
+            }
+            Step::LeavesByItself => {
+                replica.phase = Phase::Withdrawing {
+                    table_version: None,
+                }
+            }
+            Step::DiedLeaving => replica.phase = Phase::Stopping,
+            Step::Gone => self.bury(id, replica_id),
+        }
+    }
+
+    fn router_reported(&mut self, mut router: Router, now: Now) {
+        let before = self.routers.get(&router.id);
+        let is_behind = router.table_version < self.published.table_version();
+        router.behind_since_ms = is_behind.then(|| {
+            before
+                .and_then(|before| before.behind_since_ms)
+                .unwrap_or(now.ms)
+        });
+        self.routers.insert(router.id.clone(), router);
+    }
+
+    fn lose_silent_workers(&mut self, now: Now) {
+        let silent: Vec<WorkerId> = self
+            .workers
+            .values()
+            .filter(|worker| {
+                worker
+                    .disconnected_since_ms
+                    .is_some_and(|since| now.ms.saturating_sub(since) >= WORKER_LOST_MS)
+            })
+            .map(|worker| worker.id.clone())
+            .collect();
+        for id in silent {
+            self.worker_lost(&id, "its worker was not heard of any more", now);
+        }
+    }
+
+    fn worker_lost(&mut self, worker: &WorkerId, how: &str, now: Now) {
+        let ids: Vec<DeploymentId> = self.deployments().map(|(id, _)| id).collect();
+        for id in ids {
+            let Some(deployment) = self.deployment_mut(&id) else {
+                continue;
+            };
+            let here: Vec<(ReplicaId, Phase)> = deployment
+                .replicas
+                .iter()
+                .filter(|(_, replica)| replica.worker == *worker)
+                .map(|(replica_id, replica)| (replica_id.clone(), replica.phase))
+                .collect();
+            // One loss is one failed start, however many replicas were starting there.
+            if let Some((replica, _)) = here.iter().find(|(_, phase)| *phase == Phase::Starting) {
+                deployment.start_failed(&replica.clone(), &format!("{how} while it started"), now);
+            }
+            if here.iter().any(|(_, phase)| phase.is_answering()) {
+                deployment.health_failed(how);
+            }
+            for (replica, _) in here {
+                self.bury(&id, &replica);
+            }
+        }
+        self.workers.remove(worker);
+        self.published.forget_worker(worker);
+    }
+
+    /// Removes a replica that is gone and keeps it for the status document.
+    fn bury(&mut self, id: &DeploymentId, replica_id: &ReplicaId) {
+        let Some(deployment) = self.deployment_mut(id) else {
+            return;
+        };
+        let Some(replica) = deployment.replicas.remove(replica_id) else {
+            return;
+        };
+        let worker = self.workers.get(&replica.worker);
+        let dead = DeadReplica {
+            id: replica_id.clone(),
+            node_id: worker
+                .map(|worker| worker.node_id.clone())
+                .unwrap_or_default(),
+            node_ip: worker
+                .map(|worker| worker.node_ip.clone())
+                .unwrap_or_default(),
+            pid: worker.map(|worker| worker.pid).unwrap_or_default(),
+            worker: replica.worker,
+            start_time_s: replica.start_time_s,
+        };
+        if let Some(deployment) = self.deployment_mut(id) {
+            deployment.remember_dead(dead);
+        }
+    }
+
+    fn report_of(&self, id: &DeploymentId, replica_id: &str) -> Option<ReplicaReport> {
+        let replica = self
+            .applications
+            .get(&id.application)?
+            .deployments
+            .get(&id.deployment)?
+            .replicas
+            .get(replica_id)?;
+        self.workers
+            .get(&replica.worker)?
+            .replicas
+            .get(replica_id)
+            .cloned()
+    }
+
+    /// The deployment of that id.
+    pub fn deployment_mut(&mut self, id: &DeploymentId) -> Option<&mut Deployment> {
+        self.applications
+            .get_mut(&id.application)?
+            .deployments
+            .get_mut(&id.deployment)
+    }
+
+    /// All deployments of all applications, by name.
+    pub fn deployments(&self) -> impl Iterator<Item = (DeploymentId, &Deployment)> {
+        self.applications.iter().flat_map(|(application, value)| {
+            value.deployments.iter().map(|(name, deployment)| {
+                let id = DeploymentId {
+                    application: application.clone(),
+                    deployment: name.clone(),
+                };
+                (id, deployment)
+            })
+        })
+    }
+}
+
+fn adopted(
+    deployment: &Deployment,
+    worker: &Worker,
+    report: &ReplicaReport,
+    phase: Phase,
+    serial: u64,
+) -> Replica {
+    // Of what an older version was made is not known any more; it is only kept until it is
+    // replaced, and its worker does not look at anything but the versions.
+    let mut spec = (*deployment.spec.replica).clone();
+    spec.code_version = report.code_version.clone();
+    spec.config_version = report.config_version.clone();
+    let goal = &deployment.spec.replica;
+    let spec = if spec == **goal {
+        goal.clone()
+    } else {
+        spec.into()
+    };
+    Replica {
+        worker: worker.id.clone(),
+        spec,
+        phase,
+        assigned_version: Some(0),
+        start_time_s: report.start_time_s,
+        serial,
+    }
+}
+
+// === impl Application, Deployment ===
+
+impl Application {
+    fn delete(&mut self) {
+        if self.deleting {
+            return;
+        }
+        self.deleting = true;
+        self.failure = None;
+        for deployment in self.deployments.values_mut() {
+            deployment.delete();
+        }
+    }
+
+    fn take(&mut self, mut built: BuiltApplication) {
+        let specs = std::mem::take(&mut built.deployments);
+        for deployment in self.deployments.values_mut() {
+            if !specs.iter().any(|spec| spec.name == deployment.spec.name) {
+                deployment.delete();
+            }
+        }
+        for spec in specs {
+            match self.deployments.get_mut(&spec.name) {
+                Some(deployment) => deployment.retarget(spec),
+                None => {
+                    self.deployments
+                        .insert(spec.name.clone(), Deployment::new(spec));
+                }
+            }
+        }
+        self.built = Some(built);
+    }
+}
+
+impl Deployment {
+    fn delete(&mut self) {
+        if !self.deleting {
+            self.deleting = true;
+            self.status.on(StatusEvent::Delete, "");
+        }
+    }
+
+    fn retarget(&mut self, spec: DeploymentSpec) {
+        let same = spec == self.spec;
+        let failed = self.starts.gave_up;
+        if same && !self.deleting && !failed {
+            return;
+        }
+        let only_count = spec.differs_only_in_count(&self.spec) && !self.deleting && !failed;
+        let count_said_again = spec.target == self.spec.target;
+        let target = if count_said_again && !self.deleting {
+            self.target
+        } else {
+            spec.target
+        };
+        self.deleting = false;
+        if self.starts.code_version != spec.replica.code_version || failed {
+            self.starts = Starts::for_version(&spec.replica.code_version);
+        }
+        self.spec = spec;
+        if only_count {
+            self.count_changes_to(target);
+        } else {
+            self.target = target;
+            self.status.on(StatusEvent::NewConfig, "");
+        }
+    }
+
+    fn count_changes_to(&mut self, target: u32) {
+        let direction = match target.cmp(&self.target) {
+            std::cmp::Ordering::Greater => Direction::Up,
+            std::cmp::Ordering::Less => Direction::Down,
+            std::cmp::Ordering::Equal => return,
+        };
+        self.target = target;
+        if self.starts.gave_up {
+            self.starts = Starts::for_version(&self.spec.replica.code_version);
+        }
+        self.status.on(StatusEvent::CountChanged(direction), "");
+    }
+
+    fn health_failed(&mut self, detail: &str) {
+        let message = if detail.is_empty() {
+            HEALTH_MESSAGE.to_owned()
+        } else {
+            format!("{HEALTH_MESSAGE} Reason: {detail}")
+        };
+        self.status.on(StatusEvent::HealthCheckFailed, message);
+    }
+
+    fn start_failed(&mut self, replica_id: &ReplicaId, error: &str, now: Now) {
+        let is_current = self
+            .replicas
+            .get(replica_id)
+            .is_some_and(|replica| self.is_current(replica));
+        if !is_current || self.deleting {
+            return;
+        }
+        let rolling = self
+            .replicas
+            .values()
+            .any(|replica| !self.is_current(replica) && replica.phase.is_answering());
+        self.starts.failed(error, self.target, rolling, now);
+        let message = self.starts.message(self.target);
+        if self.starts.gave_up && rolling {
+            self.status.on(StatusEvent::RolloutGaveUp, message);
+        } else if self.starts.gave_up || self.starts.failures_in_a_row >= threshold(self.target) {
+            self.status.on(StatusEvent::StartFailed, message);
+        } else {
+            self.status.message = message;
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What workers and routers report. Never stored: they say it again within a second.
+
+use std::collections::BTreeMap;
+
+use super::{ReplicaId, Resources, RouterId, WorkerId};
+
+/// A router that has not taken a table for this long, while its reports still come, is no
+/// longer waited for. Long enough for a router on a starved machine, short enough that one
+/// broken router does not hold every rollout for good.
+pub const ROUTER_ACK_MS_MAX: u64 = 30_000;
+
+/// A worker as it last described itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Worker {
+    /// New for each process.
+    pub id: WorkerId,
+    /// The machine.
+    pub node_id: String,
+    /// The machine's address.
+    pub node_ip: String,
+    /// The process.
+    pub pid: u32,
+    /// Where routers connect.
+    pub data_addr: String,
+    /// What it has.
+    pub capacity: Resources,
+    /// The newest assignment that the report reflects.
+    pub assignment_version: u64,
+    /// Told to stop: place nothing here, withdraw what runs.
+    pub draining: bool,
+    /// When that was first seen.
+    pub draining_since_ms: Option<u64>,
+    /// When its session ended, if it has none now.
+    pub disconnected_since_ms: Option<u64>,
+    /// Every replica in the process.
+    pub replicas: BTreeMap<ReplicaId, ReplicaReport>,
+}
+
+/// One replica as its worker sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplicaReport {
+    /// Whose it is.
+    pub application: String,
+    /// Whose it is.
+    pub deployment: String,
+    /// What it was made from.
+    pub code_version: String,
+    /// The config in force in it.
+    pub config_version: String,
+    /// Where it is in its life.
+    pub state: ReportedState,
+    /// Why it failed or is unhealthy.
+    pub message: String,
+    /// Unix time at which construction began.
+    pub start_time_s: f64,
+    /// Requests in progress.
+    pub ongoing_requests: u32,
+}
+
+/// States of a replica as workers name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportedState {
+    /// Constructing, loading, warming.
+    Starting,
+    /// Answers.
+    Running,
+    /// Answers, reconfigure under way.
+    Updating,
+    /// Refuses new calls.
+    Draining,
+    /// Ended as asked.
+    Stopped,
+    /// Did not start, or died.
+    Failed,
+    /// Answers, but its health checks fail.
+    Unhealthy,
+}
+
+/// A router as it last described itself; only connected ones are known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Router {
+    /// New for each process.
+    pub id: RouterId,
+    /// The machine.
+    pub node_id: String,
+    /// The machine's address.
+    pub node_ip: String,
+    /// The process.
+    pub pid: u32,
+    /// Bound address, empty when not listening.
+    pub http_addr: String,
+    /// As `http_addr`.
+    pub grpc_addr: String,
+    /// The table in force.
+    pub table_version: u64,
+    /// Finishing what it has.
+    pub draining: bool,
+    /// Why it is not serving.
+    pub error: String,
+    /// Since when it serves from an older table than the published one.
+    pub behind_since_ms: Option<u64>,
+    /// (application, deployment) -> (queued, ongoing)
+    pub loads: BTreeMap<(String, String), (u32, u32)>,
+}
+
+// === impl Router ===
+
+impl Router {
+    /// Whether changes wait for this router.
+    pub fn is_waited_for(&self, now_ms: u64) -> bool {
+        self.behind_since_ms
+            .is_none_or(|since| now_ms.saturating_sub(since) < ROUTER_ACK_MS_MAX)
+    }
+}
+
+// === impl Worker ===
+
+impl Worker {
+    /// Whether new replicas may be placed here.
+    pub fn takes_replicas(&self) -> bool {
+        !self.draining && self.disconnected_since_ms.is_none()
+    }
+}

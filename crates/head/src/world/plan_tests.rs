@@ -1,0 +1,301 @@
+//! What plans say in the situations that people will ask about.
+
+use insta::assert_snapshot;
+
+use super::deployment_status::{State, Trigger};
+use super::fixtures::{V1, Version, application, config};
+use super::intent::{Deployment, Phase};
+use super::observed::ReportedState;
+use super::rollout::DRAIN_REPLACE_MS_MAX;
+use super::sim::{BAD_CODE, Sim};
+use super::{DeploymentId, Event};
+
+fn deploy(sim: &mut Sim, version: Version) {
+    let spec = config(vec![application("app", version)]);
+    sim.observe(Event::Deploy(Box::new(spec)));
+}
+
+/// A settled cluster of that version on workers with that many CPUs.
+fn running(version: Version, workers: &[f64]) -> Sim {
+    let mut sim = Sim::new();
+    for cpus in workers {
+        sim.add_worker(*cpus);
+    }
+    sim.add_router();
+    deploy(&mut sim, version);
+    sim.settle();
+    sim
+}
+
+fn the_deployment(sim: &Sim) -> &Deployment {
+    &sim.world.applications["app"].deployments["D"]
+}
+
+#[test]
+fn a_first_deploy_starts_the_target() {
+    let mut sim = Sim::new();
+    sim.add_worker(4.0);
+    deploy(&mut sim, Version { target: 2, ..V1 });
+    assert_snapshot!(sim.head_step(), @r"
+    start app#D#r0000002 on worker1: 0 of 2 replicas exist
+    start app#D#r0000003 on worker1: 1 of 2 replicas exist
+    ");
+}
+
+#[test]
+fn a_new_version_starts_before_the_old_one_leaves() {
+    let mut sim = running(V1, &[4.0]);
+    deploy(&mut sim, Version { code: "v2", ..V1 });
+    assert_snapshot!(sim.head_step(), @"start app#D#r0000004 on worker1: new version first, at most 1 beyond the target");
+    sim.assign("worker1");
+    sim.progress("worker1");
+    sim.report("worker1");
+    assert_snapshot!(sim.head_step(), @"withdraw app#D#r0000003: 2 replicas answer where 1 shall");
+    sim.route("router2");
+    assert_snapshot!(sim.head_step(), @"");
+    sim.ack("router2");
+    assert_snapshot!(sim.head_step(), @"drop app#D#r0000003: every router serves from table 104 or newer");
+}
+
+#[test]
+fn without_room_for_a_surge_the_old_one_leaves_first() {
+    let mut sim = running(V1, &[1.0]);
+    deploy(&mut sim, Version { code: "v2", ..V1 });
+    assert_snapshot!(sim.head_step(), @r"
+    withdraw app#D#r0000003: no room to start the new one (1 CPU) before the old one leaves
+    say of app#D: waiting: 0 of 1 replicas placed; needs 1 CPU, nothing free on the best of 1 worker(s)
+    ");
+    sim.settle();
+    assert_eq!(the_deployment(&sim).status.state, State::Healthy);
+}
+
+#[test]
+fn a_version_that_fits_nowhere_leaves_the_old_one_alone() {
+    let mut sim = running(V1, &[1.0]);
+    deploy(
+        &mut sim,
+        Version {
+            code: "v2",
+            cpus: 2.0,
+            ..V1
+        },
+    );
+    assert_snapshot!(sim.head_step(), @"say of app#D: waiting: 0 of 1 replicas placed; needs 2 CPU, nothing free on the best of 1 worker(s)");
+    sim.settle();
+    assert_eq!(sim.phases(), [Phase::Running]);
+    let status = &the_deployment(&sim).status;
+    assert_eq!(status.state, State::Updating);
+    assert_snapshot!(status.message, @"waiting: 0 of 1 replicas placed; needs 2 CPU, nothing free on the best of 1 worker(s)");
+}
+
+#[test]
+fn waiting_for_room_is_no_failure_and_says_what_is_missing() {
+    let sim = running(Version { target: 2, ..V1 }, &[1.5]);
+    let deployment = the_deployment(&sim);
+    assert_eq!(deployment.status.state, State::Updating);
+    assert_eq!(deployment.starts.failures_in_a_row, 0);
+    assert_snapshot!(deployment.status.message, @"waiting: 1 of 2 replicas placed; needs 1 CPU, 0.5 CPU free on the best of 1 worker(s)");
+}
+
+#[test]
+fn a_bad_version_gives_up_and_the_old_one_keeps_serving() {
+    let mut sim = running(V1, &[4.0]);
+    deploy(
+        &mut sim,
+        Version {
+            code: BAD_CODE,
+            ..V1
+        },
+    );
+    sim.settle();
+    assert_eq!(sim.phases(), [Phase::Running]);
+    let deployment = the_deployment(&sim);
+    assert!(!deployment.is_current(deployment.replicas.values().next().unwrap()));
+    assert_eq!(deployment.status.state, State::DeployFailed);
+    assert_eq!(deployment.status.trigger, Trigger::ReplicaStartupFailed);
+    assert_snapshot!(deployment.status.message, @r"
+    The deployment failed to start 3 times in a row. This may be due to a problem with its constructor or initial health check failing. It is not tried again until the config changes. Error:
+    no such model
+    ");
+}
+
+#[test]
+fn a_changed_config_is_taken_by_running_replicas_a_wave_at_a_time() {
+    let mut sim = running(Version { target: 3, ..V1 }, &[4.0]);
+    let before: Vec<String> = the_deployment(&sim).replicas.keys().cloned().collect();
+    deploy(
+        &mut sim,
+        Version {
+            target: 3,
+            config: "c2",
+            ..V1
+        },
+    );
+    assert_snapshot!(sim.head_step(), @"configure app#D#r0000003: its config changed, at most 1 at once");
+    sim.settle();
+    let after: Vec<String> = the_deployment(&sim).replicas.keys().cloned().collect();
+    assert_eq!(before, after);
+    assert_eq!(
+        the_deployment(&sim).status.trigger,
+        Trigger::ConfigUpdateCompleted
+    );
+}
+
+#[test]
+fn the_same_config_again_changes_nothing() {
+    let mut sim = running(V1, &[4.0]);
+    let table = sim.world.published.table_version();
+    deploy(&mut sim, V1);
+    assert!(sim.head_step().is_empty());
+    assert_eq!(sim.world.published.table_version(), table);
+}
+
+#[test]
+fn a_killed_worker_is_replaced_at_once() {
+    let mut sim = running(Version { target: 2, ..V1 }, &[2.0, 2.0]);
+    let worker = the_deployment(&sim)
+        .replicas
+        .values()
+        .next()
+        .unwrap()
+        .worker
+        .clone();
+    sim.kill(&worker);
+    let deployment = the_deployment(&sim);
+    assert_eq!(deployment.status.state, State::Unhealthy);
+    assert_eq!(deployment.status.trigger, Trigger::HealthCheckFailed);
+    assert_snapshot!(sim.head_step(), @r"
+    start app#D#r0000006 on worker2: 0 of 2 replicas exist
+    start app#D#r0000007 on worker2: 1 of 2 replicas exist
+    ");
+    sim.settle();
+    assert_eq!(the_deployment(&sim).status.state, State::Healthy);
+    assert_eq!(the_deployment(&sim).dead.len(), 2);
+}
+
+#[test]
+fn a_worker_without_a_session_loses_its_replicas_only_after_the_limit() {
+    let mut sim = running(V1, &[1.0]);
+    let worker = sim.workers.keys().next().unwrap().clone();
+    sim.workers.get_mut(&worker).unwrap().connected = false;
+    sim.observe(Event::WorkerDisconnected(worker.clone()));
+    sim.now_ms += super::observe::WORKER_LOST_MS - 1;
+    assert!(sim.head_step().is_empty());
+    assert_eq!(sim.phases(), [Phase::Running]);
+    sim.now_ms += 1;
+    sim.add_worker(1.0);
+    assert_snapshot!(sim.head_step(), @"start app#D#r0000005 on worker4: 0 of 1 replicas exist");
+}
+
+#[test]
+fn an_unhealthy_replica_is_replaced_and_serves_until_then() {
+    let mut sim = running(V1, &[2.0]);
+    sim.afflict("worker1", 0, ReportedState::Unhealthy);
+    sim.report("worker1");
+    assert_snapshot!(sim.head_step(), @"start app#D#r0000004 on worker1: the replacement comes first");
+    let table = sim.world.published.table().unwrap();
+    assert_eq!(table.applications[0].deployments[0].replicas.len(), 1);
+    sim.settle();
+    assert_eq!(sim.phases(), [Phase::Running]);
+    assert_eq!(the_deployment(&sim).status.state, State::Healthy);
+}
+
+#[test]
+fn replicas_of_a_leaving_worker_move_and_the_worker_is_retired() {
+    let mut sim = running(V1, &[1.0, 1.0]);
+    let worker = the_deployment(&sim)
+        .replicas
+        .values()
+        .next()
+        .unwrap()
+        .worker
+        .clone();
+    sim.workers.get_mut(&worker).unwrap().draining = true;
+    sim.report(&worker);
+    assert_snapshot!(sim.head_step(), @"start app#D#r0000005 on worker2: the replacement comes first");
+    assert_eq!(the_deployment(&sim).status.state, State::Healthy);
+    sim.settle();
+    assert!(!sim.workers.contains_key(&worker));
+    assert_eq!(sim.phases(), [Phase::Running]);
+}
+
+#[test]
+fn a_leaving_worker_is_not_kept_waiting_for_a_replacement_that_does_not_come_up() {
+    let mut sim = running(V1, &[1.0, 1.0]);
+    let worker = the_deployment(&sim)
+        .replicas
+        .values()
+        .next()
+        .unwrap()
+        .worker
+        .clone();
+    sim.workers.get_mut(&worker).unwrap().draining = true;
+    sim.report(&worker);
+    sim.head_step();
+    sim.now_ms += DRAIN_REPLACE_MS_MAX;
+    assert_snapshot!(sim.head_step(), @"withdraw app#D#r0000004: worker worker1 leaves");
+}
+
+#[test]
+fn a_router_that_never_takes_the_table_does_not_hold_a_rollout_for_ever() {
+    let mut sim = running(V1, &[2.0]);
+    deploy(&mut sim, Version { target: 0, ..V1 });
+    sim.head_step();
+    sim.ack("router2");
+    sim.now_ms += super::observed::ROUTER_ACK_MS_MAX - 1;
+    sim.ack("router2");
+    assert!(sim.head_step().is_empty());
+    sim.now_ms += 1;
+    sim.ack("router2");
+    // The simulated router still has the old table: exactly what is given up on.
+    sim.routers.clear();
+    assert_snapshot!(sim.head_step(), @"drop app#D#r0000003: every router serves from table 103 or newer");
+}
+
+#[test]
+fn deleting_everything_ends_with_a_closed_ingress() {
+    let mut sim = running(V1, &[2.0]);
+    sim.observe(Event::DeleteAll);
+    assert_snapshot!(sim.head_step(), @"withdraw app#D#r0000003: not declared any more");
+    sim.settle();
+    assert!(sim.world.serving.is_none());
+    assert!(sim.world.published.table().unwrap().ingress.is_none());
+    assert_eq!(sim.workers.len(), 1, "workers stay warm");
+}
+
+#[test]
+fn a_restarted_head_adopts_what_runs() {
+    let mut sim = running(Version { target: 2, ..V1 }, &[2.0]);
+    let before: Vec<String> = the_deployment(&sim).replicas.keys().cloned().collect();
+    let table = sim.world.published.table_version();
+    sim.world = super::World::new("head-node", 100);
+    sim.world.awaited_workers.insert("worker1".to_owned());
+    deploy(&mut sim, Version { target: 2, ..V1 });
+    assert_snapshot!(sim.head_step(), @"say of app#D: waiting: 1 worker(s) of before have not reported yet");
+    sim.settle();
+    let after: Vec<String> = the_deployment(&sim).replicas.keys().cloned().collect();
+    assert_eq!(before, after);
+    assert!(sim.world.published.table_version() > table);
+}
+
+#[test]
+fn the_scale_route_counts_until_the_config_says_another_number() {
+    let id = DeploymentId {
+        application: "app".into(),
+        deployment: "D".into(),
+    };
+    let mut sim = running(V1, &[8.0]);
+    sim.observe(Event::Scale {
+        deployment: id,
+        target: 3,
+    });
+    assert_eq!(the_deployment(&sim).status.state, State::Upscaling);
+    sim.settle();
+    assert_eq!(sim.phases().len(), 3);
+    deploy(&mut sim, V1);
+    sim.settle();
+    assert_eq!(sim.phases().len(), 3);
+    deploy(&mut sim, Version { target: 2, ..V1 });
+    sim.settle();
+    assert_eq!(sim.phases().len(), 2);
+}

@@ -1,0 +1,128 @@
+//! What others shall have: the route table and each worker's assignment, with versions that
+//! change exactly when the content does.
+
+use std::collections::BTreeMap;
+
+use mobula_proto::v1;
+
+use super::intent::Phase;
+use super::{Now, WorkerId, World};
+use crate::assignments::assignment;
+use crate::table::route_table;
+
+/// What has been told to whom.
+#[derive(Clone, Debug)]
+pub struct Published {
+    table: v1::RouteTable,
+    assignments: BTreeMap<WorkerId, v1::WorkerAssignment>,
+    version_base: u64,
+}
+
+// === impl Published ===
+
+impl Published {
+    /// Nothing told yet; all versions will be above the base.
+    pub fn from_version(version_base: u64) -> Published {
+        Published {
+            table: v1::RouteTable::default(),
+            assignments: BTreeMap::new(),
+            version_base,
+        }
+    }
+
+    /// The version of the published table; 0: there is none yet.
+    pub fn table_version(&self) -> u64 {
+        self.table.version
+    }
+
+    /// The published table, if there is one.
+    pub fn table(&self) -> Option<&v1::RouteTable> {
+        (self.table.version > 0).then_some(&self.table)
+    }
+
+    /// The assignment of each worker that has reported.
+    pub fn assignments(&self) -> &BTreeMap<WorkerId, v1::WorkerAssignment> {
+        &self.assignments
+    }
+
+    /// The worker is gone for good.
+    pub fn forget_worker(&mut self, worker: &str) {
+        self.assignments.remove(worker);
+    }
+}
+
+// === impl World ===
+
+impl World {
+    /// Brings what is published up to date; true if anything changed.
+    pub fn publish(&mut self, now: Now) -> bool {
+        let assignments_changed = self.publish_assignments();
+        // Routers keep their last table until everybody who may be in it has reported.
+        let table_changed = self.is_synced(now) && self.publish_table();
+        assignments_changed || table_changed
+    }
+
+    fn publish_table(&mut self) -> bool {
+        let mut table = route_table(self);
+        table.version = self.published.table.version;
+        let newest = self
+            .routers
+            .values()
+            .map(|router| router.table_version)
+            .max()
+            .unwrap_or(0);
+        let changed = table.version == 0 || newest > table.version || table != self.published.table;
+        if changed {
+            table.version = table.version.max(newest).max(self.published.version_base) + 1;
+            self.published.table = table;
+        }
+        let version = self.published.table.version;
+        for replica in self.replicas_mut() {
+            if replica.phase
+                == (Phase::Withdrawing {
+                    table_version: None,
+                })
+            {
+                replica.phase = Phase::Withdrawing {
+                    table_version: Some(version),
+                };
+            }
+        }
+        changed
+    }
+
+    fn publish_assignments(&mut self) -> bool {
+        let mut changed = false;
+        let workers: Vec<(WorkerId, u64)> = self
+            .workers
+            .values()
+            .map(|worker| (worker.id.clone(), worker.assignment_version))
+            .collect();
+        for (worker, reported) in workers {
+            let mut fresh = assignment(self, &worker);
+            let before = self.published.assignments.get(&worker);
+            let version = before.map_or(0, |before| before.version);
+            fresh.version = version;
+            if before == Some(&fresh) && reported <= version {
+                continue;
+            }
+            fresh.version = version.max(reported).max(self.published.version_base) + 1;
+            let version = fresh.version;
+            self.published.assignments.insert(worker.clone(), fresh);
+            for replica in self.replicas_mut() {
+                if replica.worker == worker && replica.assigned_version.is_none() {
+                    replica.assigned_version = Some(version);
+                }
+            }
+            changed = true;
+        }
+        changed
+    }
+
+    fn replicas_mut(&mut self) -> impl Iterator<Item = &mut super::intent::Replica> {
+        self.applications
+            .values_mut()
+            .flat_map(|application| application.deployments.values_mut())
+            .flat_map(|deployment| deployment.replicas.values_mut())
+    }
+}

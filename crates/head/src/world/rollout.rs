@@ -1,0 +1,282 @@
+//! How a deployment gets from the replicas it has to those it shall have.
+//!
+//! Start-first: a replacement becomes ready before the replica that it replaces leaves, at
+//! most one wave beyond the target. Where no worker has room for a surge but would have with
+//! an old replica gone, it is stop-first, a wave at a time. The target is always reached
+//! before anything is surged. (Ray's default is stop-first; a deployment of one replica then
+//! has a gap.)
+
+use super::health::{has_its_config, is_to_be_replaced, on_draining_worker};
+use super::intent::{Deployment, Phase, Replica};
+use super::plan::{Action, Planner};
+use super::victims;
+use super::{DeploymentId, Reason, ReplicaId, ReplicaKey};
+
+/// How long replicas of a leaving worker are kept for their replacements to come up. Below
+/// the 30 s that a supervisor (Kubernetes, systemd) gives a process to end.
+pub const DRAIN_REPLACE_MS_MAX: u64 = 10_000;
+
+/// The replicas of a deployment, by what shall become of them.
+struct Standing<'a> {
+    /// Of the current version, well, on a worker that stays.
+    keep: Vec<(&'a ReplicaId, &'a Replica)>,
+    /// Live ones that are to be replaced, those that help least first.
+    replace: Vec<(&'a ReplicaId, &'a Replica)>,
+    /// On their way out.
+    leaving: usize,
+}
+
+/// Plans one deployment; says what it waits for, if it waits for room.
+pub(super) fn plan(
+    planner: &mut Planner<'_>,
+    id: &DeploymentId,
+    deployment: &Deployment,
+) -> Option<Reason> {
+    let mut standing = Standing::of(planner, deployment);
+    retire_replaced(planner, id, deployment, &mut standing);
+    retire_excess(planner, id, deployment, &mut standing);
+    configure(planner, id, deployment, &standing);
+    if deployment.starts.gave_up || planner.now.ms < deployment.starts.retry_at_ms {
+        return None;
+    }
+    start(planner, id, deployment, &standing)
+}
+
+/// How many replicas may be in transition at once.
+pub fn wave(deployment: &Deployment) -> u32 {
+    let part = deployment.spec.rolling_update_fraction * f64::from(deployment.target);
+    // The small addition keeps 0.3 * 10 from becoming 2.
+    ((part + 1e-9).floor() as u32).max(1)
+}
+
+// === impl Standing ===
+
+impl<'a> Standing<'a> {
+    fn of(planner: &Planner<'_>, deployment: &'a Deployment) -> Standing<'a> {
+        let live = deployment
+            .replicas
+            .iter()
+            .filter(|(_, replica)| replica.phase.is_live());
+        let (mut replace, keep): (Vec<_>, Vec<_>) =
+            live.partition(|(_, replica)| is_to_be_replaced(planner.world, deployment, replica));
+        // Not ready, then not well, then on a leaving worker, then the newest.
+        replace.sort_by_key(|(_, replica)| {
+            (
+                replica.phase.is_answering(),
+                replica.phase != Phase::Unhealthy,
+                !on_draining_worker(planner.world, replica),
+                std::cmp::Reverse(replica.serial),
+            )
+        });
+        let leaving = deployment.replicas.len() - keep.len() - replace.len();
+        Standing {
+            keep,
+            replace,
+            leaving,
+        }
+    }
+
+    fn answering(&self) -> usize {
+        let all = self.keep.iter().chain(&self.replace);
+        all.filter(|(_, replica)| replica.phase.is_answering())
+            .count()
+    }
+
+    fn live(&self) -> usize {
+        self.keep.len() + self.replace.len()
+    }
+}
+
+/// Replicas to be replaced leave as far as enough others answer. After giving up nobody
+/// replaces them any more, so all stay but those that cannot.
+fn retire_replaced(
+    planner: &mut Planner<'_>,
+    id: &DeploymentId,
+    deployment: &Deployment,
+    standing: &mut Standing<'_>,
+) {
+    let target = deployment.target;
+    let gave_up = deployment.starts.gave_up;
+    let mut answering = standing.answering();
+    let mut stay = Vec::new();
+    for (replica_id, replica) in std::mem::take(&mut standing.replace) {
+        let worker_leaves = on_draining_worker(planner.world, replica);
+        let why = if gave_up && !worker_leaves {
+            None
+        } else if !replica.phase.is_answering() {
+            Some(Reason::NeverAnnounced)
+        } else if answering > target as usize {
+            answering -= 1;
+            Some(Reason::Replaced {
+                answering: answering as u32 + 1,
+                target,
+            })
+        } else if worker_leaves && (gave_up || out_of_time(planner, replica)) {
+            Some(Reason::WorkerLeaves(replica.worker.clone()))
+        } else {
+            None
+        };
+        match why {
+            None => stay.push((replica_id, replica)),
+            Some(why) => {
+                standing.leaving += 1;
+                planner.retire(id, replica_id, replica.phase, why);
+            }
+        }
+    }
+    standing.replace = stay;
+}
+
+fn out_of_time(planner: &Planner<'_>, replica: &Replica) -> bool {
+    planner
+        .world
+        .workers
+        .get(&replica.worker)
+        .and_then(|worker| worker.draining_since_ms)
+        .is_some_and(|since| planner.now.ms.saturating_sub(since) >= DRAIN_REPLACE_MS_MAX)
+}
+
+/// Scaling down: of those that would be kept, too many exist.
+fn retire_excess(
+    planner: &mut Planner<'_>,
+    id: &DeploymentId,
+    deployment: &Deployment,
+    standing: &mut Standing<'_>,
+) {
+    let have = standing.keep.len() as u32;
+    let target = deployment.target;
+    let excess = have.saturating_sub(target) as usize;
+    for (replica_id, replica) in victims::choose(planner.world, &standing.keep, excess) {
+        planner.retire(
+            id,
+            replica_id,
+            replica.phase,
+            Reason::AboveTarget { have, target },
+        );
+        standing.keep.retain(|(kept, _)| *kept != replica_id);
+        standing.leaving += 1;
+    }
+}
+
+/// Gives replicas the newest config: what only a number changes at once, what the replica
+/// itself has to take a wave at a time.
+fn configure(
+    planner: &mut Planner<'_>,
+    id: &DeploymentId,
+    deployment: &Deployment,
+    standing: &Standing<'_>,
+) {
+    let goal = &deployment.spec.replica;
+    let wave = wave(deployment);
+    let under_way = standing.keep.iter().filter(|(replica_id, replica)| {
+        replica.spec.config_version == goal.config_version
+            && replica.phase == Phase::Running
+            && !has_its_config(planner.world, replica_id, replica)
+    });
+    let mut left = (wave as usize).saturating_sub(under_way.count());
+    for (replica_id, replica) in &standing.keep {
+        if replica.spec == *goal {
+            continue;
+        }
+        // What does not answer yet has nothing to interrupt.
+        let interrupts =
+            replica.phase.is_answering() && replica.spec.config_version != goal.config_version;
+        if interrupts && left == 0 {
+            continue;
+        }
+        let reason = if interrupts {
+            left -= 1;
+            Reason::ConfigChanged { wave }
+        } else {
+            Reason::LimitsChanged
+        };
+        let key = ReplicaKey {
+            deployment: id.clone(),
+            replica: (*replica_id).clone(),
+        };
+        planner.push(Action::Configure { key }, reason);
+    }
+}
+
+/// Starts what is missing, within the wave and the room there is.
+fn start(
+    planner: &mut Planner<'_>,
+    id: &DeploymentId,
+    deployment: &Deployment,
+    standing: &Standing<'_>,
+) -> Option<Reason> {
+    let target = deployment.target as usize;
+    let missing = target.saturating_sub(standing.keep.len());
+    if missing > 0 && !planner.world.is_synced(planner.now) {
+        return Some(Reason::NotSynced {
+            workers: planner.world.awaited_workers.len(),
+        });
+    }
+    let wave = wave(deployment);
+    let live = standing.live();
+    let to_target = target.saturating_sub(live);
+    let surge = (target + wave as usize).saturating_sub(live + standing.leaving);
+    let starts = missing.min(to_target.max(surge));
+    for started in 0..starts {
+        let Some(worker) = planner
+            .free
+            .place(planner.world, &deployment.spec.replica.required)
+        else {
+            make_room(planner, id, deployment, standing, wave);
+            let placed = (standing.keep.len() + started) as u32;
+            return Some(planner.free.waiting(planner.world, deployment, placed));
+        };
+        let replica = (planner.new_id)();
+        let key = ReplicaKey {
+            deployment: id.clone(),
+            replica,
+        };
+        let have = (live + started) as u32;
+        let reason = if live + started < target {
+            Reason::BelowTarget {
+                have,
+                target: deployment.target,
+            }
+        } else if standing
+            .replace
+            .iter()
+            .any(|(_, r)| !deployment.is_current(r))
+        {
+            Reason::NewVersionFirst { wave }
+        } else {
+            Reason::ReplacementFirst
+        };
+        planner.push(Action::Start { key, worker }, reason);
+    }
+    None
+}
+
+/// Stop-first, where start-first has no room: old replicas leave whose leaving would make some,
+/// and those that cannot stay anyway.
+fn make_room(
+    planner: &mut Planner<'_>,
+    id: &DeploymentId,
+    deployment: &Deployment,
+    standing: &Standing<'_>,
+    wave: u32,
+) {
+    let needs = &deployment.spec.replica.required;
+    let mut left = (wave as usize).saturating_sub(standing.leaving);
+    for (replica_id, replica) in &standing.replace {
+        let why = if on_draining_worker(planner.world, replica) {
+            Reason::WorkerLeaves(replica.worker.clone())
+        } else if left > 0
+            && planner
+                .free
+                .would_fit_without(planner.world, replica, needs)
+        {
+            left -= 1;
+            Reason::NoRoomForSurge {
+                needs: needs.clone(),
+            }
+        } else {
+            continue;
+        };
+        planner.retire(id, replica_id, replica.phase, why);
+    }
+}

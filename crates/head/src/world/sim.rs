@@ -1,0 +1,394 @@
+//! A cluster in a test: workers and routers that do what the protocol says, one step at a
+//! time, around a real [`World`]. Named invariants are checked after every step of the head.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mobula_proto::v1;
+
+use super::fixtures::at;
+use super::intent::Phase;
+use super::observed::{ReplicaReport, ReportedState, Router, Worker};
+use super::resources::CPU;
+use super::rollout::wave;
+use super::{Event, Resources, World, apply_all};
+
+pub struct Sim {
+    pub world: World,
+    pub now_ms: u64,
+    pub workers: BTreeMap<String, SimWorker>,
+    pub routers: BTreeMap<String, v1::RouteTable>,
+    next_id: u64,
+    /// Ids that a worker reported as failed or as leaving by itself: nobody waits for those.
+    excused: BTreeSet<String>,
+}
+
+#[derive(Clone, Default)]
+pub struct SimWorker {
+    pub cpus: f64,
+    pub pid: u32,
+    pub connected: bool,
+    pub draining: bool,
+    pub retired: bool,
+    pub assignment: v1::WorkerAssignment,
+    pub replicas: BTreeMap<String, SimReplica>,
+}
+
+#[derive(Clone)]
+pub struct SimReplica {
+    pub assigned: v1::AssignedReplica,
+    pub config_version: String,
+    pub state: ReportedState,
+    pub message: String,
+}
+
+/// Replicas of this code never start.
+pub const BAD_CODE: &str = "bad";
+
+impl Sim {
+    pub fn new() -> Sim {
+        Sim {
+            world: World::new("head-node", 100),
+            now_ms: 0,
+            workers: BTreeMap::new(),
+            routers: BTreeMap::new(),
+            next_id: 0,
+            excused: BTreeSet::new(),
+        }
+    }
+
+    pub fn observe(&mut self, event: Event) {
+        self.world.observe(event, at(self.now_ms));
+    }
+
+    pub fn add_worker(&mut self, cpus: f64) -> String {
+        self.next_id += 1;
+        let id = format!("worker{}", self.next_id);
+        let worker = SimWorker {
+            cpus,
+            pid: self.next_id as u32,
+            connected: true,
+            ..SimWorker::default()
+        };
+        self.workers.insert(id.clone(), worker);
+        self.report(&id);
+        id
+    }
+
+    pub fn add_router(&mut self) -> String {
+        self.next_id += 1;
+        let id = format!("router{}", self.next_id);
+        self.routers.insert(id.clone(), v1::RouteTable::default());
+        self.ack(&id);
+        id
+    }
+
+    /// The head's step: plan, apply, publish; twice, and the second plan is empty.
+    pub fn head_step(&mut self) -> super::Plan {
+        let now = at(self.now_ms);
+        self.observe(Event::Tick);
+        let mut next = self.next_id;
+        let mut new_id = || {
+            next += 1;
+            format!("r{next:07}")
+        };
+        let plan = self.world.plan(now, &mut new_id);
+        apply_all(&mut self.world, &plan, now);
+        let again = self.world.plan(now, &mut new_id);
+        assert!(again.is_empty(), "a plan after\n{plan}still wants\n{again}");
+        self.next_id = next;
+        let before = self.world.published.assignments().clone();
+        self.world.publish(now);
+        self.invariant_tables_name_only_ready_replicas();
+        self.invariant_out_of_tables_before_dropped(&before);
+        self.invariant_never_more_than_a_wave_beyond_the_target();
+        plan
+    }
+
+    pub fn report(&mut self, id: &str) {
+        let Some(worker) = self.workers.get_mut(id) else {
+            return;
+        };
+        if !worker.connected {
+            return;
+        }
+        let replicas = worker
+            .replicas
+            .iter()
+            .map(|(replica_id, replica)| {
+                let report = ReplicaReport {
+                    application: replica.assigned.application.clone(),
+                    deployment: replica.assigned.deployment.clone(),
+                    code_version: replica.assigned.code_version.clone(),
+                    config_version: replica.config_version.clone(),
+                    state: replica.state,
+                    message: replica.message.clone(),
+                    start_time_s: 1.0,
+                    ongoing_requests: 0,
+                };
+                (replica_id.clone(), report)
+            })
+            .collect();
+        let report = Worker {
+            id: id.to_owned(),
+            node_id: format!("node-of-{id}"),
+            node_ip: "127.0.0.1".to_owned(),
+            pid: worker.pid,
+            data_addr: format!("unix:/{id}"),
+            capacity: Resources::from_units([(CPU, worker.cpus)]),
+            assignment_version: worker.assignment.version,
+            draining: worker.draining,
+            draining_since_ms: None,
+            disconnected_since_ms: None,
+            replicas,
+        };
+        // Stopped ones are reported once.
+        worker
+            .replicas
+            .retain(|_, replica| replica.state != ReportedState::Stopped);
+        self.observe(Event::WorkerReported(Box::new(report)));
+    }
+
+    /// The worker takes the newest assignment.
+    pub fn assign(&mut self, id: &str) {
+        let Some(worker) = self.workers.get_mut(id) else {
+            return;
+        };
+        let Some(assignment) = self.world.published.assignments().get(id) else {
+            return;
+        };
+        if !worker.connected || assignment.version <= worker.assignment.version {
+            return;
+        }
+        worker.assignment = assignment.clone();
+        let named: BTreeMap<&str, &v1::AssignedReplica> = assignment
+            .replicas
+            .iter()
+            .map(|r| (r.replica_id.as_str(), r))
+            .collect();
+        worker.replicas.retain(|id, replica| {
+            named.contains_key(id.as_str()) || replica.state != ReportedState::Failed
+        });
+        for (replica_id, replica) in &mut worker.replicas {
+            match named.get(replica_id.as_str()) {
+                Some(assigned) => replica.assigned = (*assigned).clone(),
+                None => replica.state = ReportedState::Draining,
+            }
+        }
+        for (replica_id, assigned) in named {
+            worker
+                .replicas
+                .entry(replica_id.to_owned())
+                .or_insert_with(|| SimReplica {
+                    assigned: assigned.clone(),
+                    config_version: assigned.config_version.clone(),
+                    state: ReportedState::Starting,
+                    message: String::new(),
+                });
+        }
+        worker.retired = assignment.retire;
+    }
+
+    /// Every replica of the worker comes one step further.
+    pub fn progress(&mut self, id: &str) {
+        let Some(worker) = self.workers.get_mut(id) else {
+            return;
+        };
+        for replica in worker.replicas.values_mut() {
+            match replica.state {
+                ReportedState::Starting if replica.assigned.code_version == BAD_CODE => {
+                    replica.state = ReportedState::Failed;
+                    replica.message = "no such model".to_owned();
+                }
+                ReportedState::Starting | ReportedState::Updating => {
+                    replica.state = ReportedState::Running;
+                    replica
+                        .config_version
+                        .clone_from(&replica.assigned.config_version);
+                }
+                ReportedState::Running => {
+                    if replica.config_version != replica.assigned.config_version {
+                        replica.state = ReportedState::Updating;
+                    }
+                }
+                ReportedState::Draining => replica.state = ReportedState::Stopped,
+                ReportedState::Stopped | ReportedState::Failed | ReportedState::Unhealthy => {}
+            }
+        }
+    }
+
+    /// The router takes the newest table.
+    pub fn route(&mut self, id: &str) {
+        let table = self.world.published.table().cloned();
+        if let (Some(held), Some(table)) = (self.routers.get_mut(id), table) {
+            *held = table;
+        }
+    }
+
+    /// The router says which table it has.
+    pub fn ack(&mut self, id: &str) {
+        let Some(table) = self.routers.get(id) else {
+            return;
+        };
+        let router = Router {
+            id: id.to_owned(),
+            node_id: "head-node".to_owned(),
+            node_ip: "127.0.0.1".to_owned(),
+            pid: 1,
+            http_addr: "127.0.0.1:8000".to_owned(),
+            grpc_addr: String::new(),
+            table_version: table.version,
+            draining: false,
+            error: String::new(),
+            behind_since_ms: None,
+            loads: BTreeMap::new(),
+        };
+        self.observe(Event::RouterReported(Box::new(router)));
+    }
+
+    /// The process of a worker ends.
+    pub fn kill(&mut self, id: &str) {
+        if let Some(worker) = self.workers.remove(id) {
+            self.observe(Event::WorkerExited {
+                node_id: format!("node-of-{id}"),
+                pid: worker.pid,
+                how: "signal 9".to_owned(),
+            });
+        }
+    }
+
+    /// Puts a replica of a worker into a state, by its place in the worker's list.
+    pub fn afflict(&mut self, worker: &str, index: usize, state: ReportedState) {
+        let Some(worker) = self.workers.get_mut(worker) else {
+            return;
+        };
+        let ready = worker.replicas.iter_mut().filter(|(_, replica)| {
+            matches!(
+                replica.state,
+                ReportedState::Running | ReportedState::Unhealthy
+            )
+        });
+        if let Some((id, replica)) = ready.skip(index).next() {
+            replica.state = state;
+            replica.message = "afflicted".to_owned();
+            if state == ReportedState::Failed {
+                self.excused.insert(id.clone());
+            }
+        }
+    }
+
+    /// Everybody reports, everything is delivered, time goes on, until nothing changes.
+    pub fn settle(&mut self) {
+        const ROUNDS_MAX: usize = 300;
+        let mut quiet = 0;
+        for _ in 0..ROUNDS_MAX {
+            self.now_ms += 100;
+            let workers: Vec<String> = self.workers.keys().cloned().collect();
+            let routers: Vec<String> = self.routers.keys().cloned().collect();
+            for id in &workers {
+                self.progress(id);
+                self.report(id);
+                if self.workers.get(id).is_some_and(|worker| worker.retired) {
+                    self.kill(id);
+                }
+            }
+            for id in &routers {
+                self.ack(id);
+            }
+            let version = self.world.published.table_version();
+            let plan = self.head_step();
+            for id in &workers {
+                self.assign(id);
+            }
+            for id in &routers {
+                self.route(id);
+            }
+            let changed = !plan.is_empty() || version != self.world.published.table_version();
+            quiet = if changed { 0 } else { quiet + 1 };
+            // Longer than the longest pause between two tries.
+            if quiet > 60 {
+                return;
+            }
+        }
+        panic!(
+            "no rest after {ROUNDS_MAX} rounds: {:#?}",
+            self.world.applications
+        );
+    }
+
+    fn invariant_tables_name_only_ready_replicas(&self) {
+        let table = self.world.published.table().cloned().unwrap_or_default();
+        for application in &table.applications {
+            for replica in application.deployments.iter().flat_map(|d| &d.replicas) {
+                let report = &self.world.workers[&replica.worker_id].replicas[&replica.replica_id];
+                assert!(
+                    matches!(
+                        report.state,
+                        ReportedState::Running | ReportedState::Updating | ReportedState::Unhealthy
+                    ),
+                    "{} is {:?}",
+                    replica.replica_id,
+                    report.state
+                );
+            }
+        }
+    }
+
+    /// What leaves an assignment while its worker lives is in no connected router's table.
+    fn invariant_out_of_tables_before_dropped(
+        &self,
+        before: &BTreeMap<String, v1::WorkerAssignment>,
+    ) {
+        for (worker, after) in self.world.published.assignments() {
+            let kept: BTreeSet<&str> = after
+                .replicas
+                .iter()
+                .map(|r| r.replica_id.as_str())
+                .collect();
+            let dropped = before
+                .get(worker)
+                .into_iter()
+                .flat_map(|before| &before.replicas)
+                .map(|replica| replica.replica_id.as_str())
+                .filter(|id| !kept.contains(id) && !self.excused.contains(*id));
+            for id in dropped {
+                for (router, table) in &self.routers {
+                    let routed = table
+                        .applications
+                        .iter()
+                        .flat_map(|application| &application.deployments)
+                        .flat_map(|deployment| &deployment.replicas)
+                        .any(|replica| replica.replica_id == id);
+                    assert!(!routed, "{id} was dropped while {router} may still use it");
+                }
+            }
+        }
+    }
+
+    fn invariant_never_more_than_a_wave_beyond_the_target(&self) {
+        for (id, deployment) in self.world.deployments() {
+            if deployment.deleting || deployment.starts.gave_up {
+                continue;
+            }
+            let live = deployment
+                .replicas
+                .values()
+                .filter(|r| r.phase.is_live())
+                .count() as u32;
+            assert!(
+                live <= deployment.target + wave(deployment),
+                "{live} live replicas of {id} with target {}",
+                deployment.target
+            );
+        }
+    }
+
+    /// Phases of all replicas of `app#D`, in order of creation.
+    pub fn phases(&self) -> Vec<Phase> {
+        let mut replicas: Vec<_> = self.world.applications["app"].deployments["D"]
+            .replicas
+            .values()
+            .collect();
+        replicas.sort_by_key(|replica| replica.serial);
+        replicas.iter().map(|replica| replica.phase).collect()
+    }
+}

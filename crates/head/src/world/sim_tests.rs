@@ -1,0 +1,219 @@
+//! Properties of the whole world under arbitrary events.
+
+use proptest::prelude::*;
+
+use super::Event;
+use super::application_status::{AppState, status};
+use super::fixtures::{V1, Version, application, config};
+use super::health::is_right;
+use super::observed::ReportedState;
+use super::sim::{BAD_CODE, Sim};
+
+#[derive(Clone, Debug)]
+enum Op {
+    Deploy {
+        code: u8,
+        config: u8,
+        target: u32,
+    },
+    DeployNothing,
+    DeleteAll,
+    Scale(u32),
+    AddWorker,
+    Kill(u8),
+    Drain(u8),
+    Cut(u8),
+    Reconnect(u8),
+    Report(u8),
+    Assign(u8),
+    Progress(u8),
+    Afflict {
+        worker: u8,
+        replica: u8,
+        failed: bool,
+    },
+    Recover {
+        worker: u8,
+        replica: u8,
+    },
+    AddRouter,
+    LoseRouter(u8),
+    Route(u8),
+    Ack(u8),
+    Head,
+    Wait(u16),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        2 => (0..3u8, 0..3u8, 0..4u32)
+            .prop_map(|(code, config, target)| Op::Deploy { code, config, target }),
+        1 => Just(Op::DeployNothing),
+        1 => Just(Op::DeleteAll),
+        1 => (0..4u32).prop_map(Op::Scale),
+        2 => Just(Op::AddWorker),
+        1 => any::<u8>().prop_map(Op::Kill),
+        1 => any::<u8>().prop_map(Op::Drain),
+        1 => any::<u8>().prop_map(Op::Cut),
+        2 => any::<u8>().prop_map(Op::Reconnect),
+        8 => any::<u8>().prop_map(Op::Report),
+        8 => any::<u8>().prop_map(Op::Assign),
+        8 => any::<u8>().prop_map(Op::Progress),
+        2 => (any::<u8>(), 0..3u8, any::<bool>())
+            .prop_map(|(worker, replica, failed)| Op::Afflict { worker, replica, failed }),
+        1 => (any::<u8>(), 0..3u8).prop_map(|(worker, replica)| Op::Recover { worker, replica }),
+        2 => Just(Op::AddRouter),
+        1 => any::<u8>().prop_map(Op::LoseRouter),
+        6 => any::<u8>().prop_map(Op::Route),
+        6 => any::<u8>().prop_map(Op::Ack),
+        12 => Just(Op::Head),
+        2 => (1..3000u16).prop_map(Op::Wait),
+    ]
+}
+
+fn nth(names: impl Iterator<Item = String>, index: u8) -> Option<String> {
+    let names: Vec<String> = names.collect();
+    (!names.is_empty()).then(|| names[usize::from(index) % names.len()].clone())
+}
+
+fn version(code: u8, config: u8, target: u32) -> Version {
+    Version {
+        code: [BAD_CODE, "v1", "v2"][usize::from(code)],
+        config: ["c0", "c1", "c2"][usize::from(config)],
+        target,
+        ..V1
+    }
+}
+
+fn run(sim: &mut Sim, op: &Op) {
+    let worker = |sim: &Sim, index| nth(sim.workers.keys().cloned(), index).unwrap_or_default();
+    let router = |sim: &Sim, index| nth(sim.routers.keys().cloned(), index).unwrap_or_default();
+    match op {
+        Op::Deploy {
+            code,
+            config: with,
+            target,
+        } => {
+            let spec = config(vec![application("app", version(*code, *with, *target))]);
+            sim.observe(Event::Deploy(Box::new(spec)));
+        }
+        Op::DeployNothing => sim.observe(Event::Deploy(Box::new(config(Vec::new())))),
+        Op::DeleteAll => sim.observe(Event::DeleteAll),
+        Op::Scale(target) => {
+            let deployment = super::DeploymentId {
+                application: "app".into(),
+                deployment: "D".into(),
+            };
+            sim.observe(Event::Scale {
+                deployment,
+                target: *target,
+            });
+        }
+        Op::AddWorker if sim.workers.len() < 4 => drop(sim.add_worker(8.0)),
+        Op::AddWorker => {}
+        Op::Kill(index) => sim.kill(&worker(sim, *index)),
+        Op::Drain(index) => {
+            let id = worker(sim, *index);
+            sim.workers
+                .entry(id.clone())
+                .and_modify(|worker| worker.draining = true);
+            sim.report(&id);
+        }
+        Op::Cut(index) => {
+            let id = worker(sim, *index);
+            if let Some(worker) = sim.workers.get_mut(&id) {
+                worker.connected = false;
+                sim.observe(Event::WorkerDisconnected(id));
+            }
+        }
+        Op::Reconnect(index) => {
+            let id = worker(sim, *index);
+            sim.workers
+                .entry(id.clone())
+                .and_modify(|worker| worker.connected = true);
+            sim.report(&id);
+        }
+        Op::Report(index) => sim.report(&worker(sim, *index)),
+        Op::Assign(index) => sim.assign(&worker(sim, *index)),
+        Op::Progress(index) => sim.progress(&worker(sim, *index)),
+        Op::Afflict {
+            worker: index,
+            replica,
+            failed,
+        } => {
+            let state = if *failed {
+                ReportedState::Failed
+            } else {
+                ReportedState::Unhealthy
+            };
+            sim.afflict(&worker(sim, *index), usize::from(*replica), state);
+        }
+        Op::Recover {
+            worker: index,
+            replica,
+        } => {
+            sim.afflict(
+                &worker(sim, *index),
+                usize::from(*replica),
+                ReportedState::Running,
+            );
+        }
+        Op::AddRouter if sim.routers.len() < 3 => drop(sim.add_router()),
+        Op::AddRouter => {}
+        Op::LoseRouter(index) => {
+            let id = router(sim, *index);
+            sim.routers.remove(&id);
+            sim.observe(Event::RouterDisconnected(id));
+        }
+        Op::Route(index) => sim.route(&router(sim, *index)),
+        Op::Ack(index) => sim.ack(&router(sim, *index)),
+        Op::Head => drop(sim.head_step()),
+        Op::Wait(ms) => {
+            // Below the limits of lost workers and stuck routers, which have their own tests.
+            sim.now_ms += u64::from(*ms) % 200;
+        }
+    }
+}
+
+/// Ends all faults: whoever is cut reconnects, and a worker that stays exists.
+fn end_faults(sim: &mut Sim) {
+    let ids: Vec<String> = sim.workers.keys().cloned().collect();
+    for id in ids {
+        sim.workers
+            .entry(id.clone())
+            .and_modify(|worker| worker.connected = true);
+        sim.report(&id);
+    }
+    sim.add_worker(8.0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn after_faults_end_the_goal_is_reached(ops in prop::collection::vec(op(), 0..120)) {
+        let mut sim = Sim::new();
+        for op in &ops {
+            run(&mut sim, op);
+        }
+        end_faults(&mut sim);
+        sim.settle();
+        prop_assert!(!sim.world.shutting_down);
+        for (name, application) in &sim.world.applications {
+            prop_assert!(!application.deleting, "{name} is still there");
+        }
+        for (id, deployment) in sim.world.deployments() {
+            let bad = deployment.spec.replica.code_version == BAD_CODE && deployment.target > 0;
+            let (state, _) = status(&sim.world.applications[&id.application]);
+            if bad {
+                prop_assert!(deployment.starts.gave_up);
+                // Ray's table: what fails while scaling is unhealthy, not failed to deploy.
+                let shows = matches!(state, AppState::DeployFailed | AppState::Unhealthy);
+                prop_assert!(shows, "{state:?}");
+            } else {
+                prop_assert!(is_right(&sim.world, deployment), "{:#?}", deployment);
+                prop_assert_eq!(state, AppState::Running);
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What the user declared, in the form that planning needs: applications already built from
+//! their code, every deployment resolved to numbers, every replica's way to be made.
+//!
+//! Not here: how a config document becomes this (`prepare`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::Resources;
+
+/// A config that was accepted.
+#[derive(Clone, Debug)]
+pub struct DeploySpec {
+    /// What belongs to no application.
+    pub serving: Serving,
+    /// The applications in the order of the document.
+    pub applications: Vec<ApplicationSpec>,
+    /// Stamped on all applications of the document, as Ray does.
+    pub deployed_time_s: f64,
+}
+
+/// How the ingress is opened, and what else is said once for all applications.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Serving {
+    /// `Disabled`, `HeadOnly` or `EveryNode`.
+    pub proxy_location: String,
+    /// As the status document shows it, every field present.
+    pub http_options: Value,
+    /// As `http_options`.
+    pub grpc_options: Value,
+    /// Absent when `proxy_location` is `Disabled`.
+    pub ingress: Option<Ingress>,
+    /// Percent.
+    pub target_capacity: Option<f64>,
+}
+
+/// What a router needs to know to listen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ingress {
+    /// Where HTTP is served.
+    pub http_host: String,
+    /// As `http_host`.
+    pub http_port: u16,
+    /// Put before every route prefix.
+    pub root_path: String,
+    /// None: a request may take for ever.
+    pub http_request_timeout_s: Option<f64>,
+    /// Idle HTTP/1.1 connections are closed after it.
+    pub keep_alive_timeout_s: f64,
+    /// Where gRPC is served, on the same host.
+    pub grpc_port: u16,
+    /// None: a request may take for ever.
+    pub grpc_request_timeout_s: Option<f64>,
+    /// Whether the reflection service answers.
+    pub grpc_reflection: bool,
+}
+
+/// One application entry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApplicationSpec {
+    /// Unique in the document.
+    pub name: String,
+    /// The user's own entry, shown as `deployed_app_config`.
+    pub raw: Value,
+    /// Whether the scale route may set counts.
+    pub external_scaler_enabled: bool,
+    /// The application as its code and its entry make it, or why they do not fit together.
+    pub built: Result<BuiltApplication, String>,
+}
+
+/// An application whose code was found and whose entry fits it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BuiltApplication {
+    /// None: not reachable over HTTP.
+    pub route_prefix: Option<String>,
+    /// The deployment that answers every path that no route names.
+    pub ingress: String,
+    /// (path below the prefix, deployment)
+    pub routes: Vec<(String, String)>,
+    /// (service, method, deployment)
+    pub grpc_routes: Vec<(String, String, String)>,
+    /// Names are unique.
+    pub deployments: Vec<DeploymentSpec>,
+}
+
+/// One deployment, all defaults filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeploymentSpec {
+    /// Unique in its application.
+    pub name: String,
+    /// The `deployment_config` of the status document.
+    pub config: Value,
+    /// Replicas that shall run.
+    pub target: u32,
+    /// Part of the target that may be in transition at once, above 0 and at most 1.
+    pub rolling_update_fraction: f64,
+    /// Per router; -1: no limit of the user's.
+    pub max_queued_requests: i64,
+    /// 503 or 429.
+    pub backpressure_status_code: u16,
+    /// Sent with it when given.
+    pub backpressure_retry_after_s: Option<f64>,
+    /// What a replica is made of.
+    pub replica: Arc<ReplicaSpec>,
+}
+
+/// Everything a worker needs to make and keep one replica.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplicaSpec {
+    /// Which code.
+    pub import_path: String,
+    /// JSON object.
+    pub args_json: String,
+    /// Laid over the worker's environment.
+    pub env_vars: BTreeMap<String, String>,
+    /// A change means a new replica.
+    pub code_version: String,
+    /// JSON, absent when the config has none.
+    pub user_config_json: Option<String>,
+    /// A change means that the replica is told, and keeps its process.
+    pub config_version: String,
+    /// Strict.
+    pub max_ongoing_requests: u32,
+    /// Sizes the engine's threads.
+    pub num_cpus: f64,
+    /// Between two looks at whether the replica is idle.
+    pub graceful_shutdown_wait_loop_s: f64,
+    /// After which it is killed.
+    pub graceful_shutdown_timeout_s: f64,
+    /// Between two health checks.
+    pub health_check_period_s: f64,
+    /// Of one health check.
+    pub health_check_timeout_s: f64,
+    /// Empty: not reachable over HTTP.
+    pub route_prefix: String,
+    /// What it occupies on its worker.
+    pub required: Resources,
+}
+
+// === impl DeploymentSpec ===
+
+impl DeploymentSpec {
+    /// Whether only the number of replicas differs.
+    pub fn differs_only_in_count(&self, other: &DeploymentSpec) -> bool {
+        let without_count = |spec: &DeploymentSpec| {
+            let mut spec = spec.clone();
+            spec.target = 0;
+            if let Some(config) = spec.config.as_object_mut() {
+                config.remove("num_replicas");
+            }
+            spec
+        };
+        self.target != other.target && without_count(self) == without_count(other)
+    }
+}
