@@ -84,23 +84,10 @@ fn parts(config: &DeploymentConfig) -> Parts {
         route_prefix,
         code_version,
     } = config;
-    // Replicas measure the load that autoscaling needs, so they are told its periods.
-    let (num_replicas, autoscaling, load_periods) = match replicas {
-        Replicas::Fixed(count) => (Some(count), None, None),
-        Replicas::Autoscaled(config) => {
-            let periods = (config.metrics_interval_s, config.look_back_period_s);
-            // The policy's name is left out of what is shown, so it is added here.
-            (
-                None,
-                Some((config, &config.policy.policy_function)),
-                Some(periods),
-            )
-        }
-    };
+    let (count, load_periods) = count_parts(replicas);
     Parts {
         retarget: json!({
-            "num_replicas": num_replicas,
-            "autoscaling": autoscaling,
+            "count": count,
             "max_queued_requests": max_queued_requests.as_i64(),
             "graceful_shutdown_timeout_s": graceful_shutdown_timeout_s,
             "health_check_period_s": health_check_period_s,
@@ -130,5 +117,22 @@ fn parts(config: &DeploymentConfig) -> Parts {
             "gang_scheduling_config": gang_scheduling_config,
             "deployment_actors": deployment_actors,
         }),
+    }
+}
+
+/// What the head acts on, and what replicas are told: they measure the load that autoscaling
+/// needs, so they know its periods.
+fn count_parts(replicas: &Replicas) -> (Value, Value) {
+    match replicas {
+        Replicas::Fixed(count) => (json!(count), Value::Null),
+        Replicas::Autoscaled(config) => {
+            let policy = &config.policy;
+            // A foreign policy is left out of what is shown, so it is added here.
+            let all = json!([config, policy.policy_function, policy.policy_kwargs]);
+            (
+                all,
+                json!([config.metrics_interval_s, config.look_back_period_s]),
+            )
+        }
     }
 }

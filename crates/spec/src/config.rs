@@ -92,6 +92,14 @@ impl ServeConfig {
 
     fn read(findings: &mut Findings, at: &At<'_>) -> Option<Self> {
         let mut fields = Fields::open(findings, at, Place::Top)?;
+        if let Some(at) = fields.single_application() {
+            at.problem(
+                findings,
+                "belongs to the single-application format of older releases, put the \
+                 application into the list `applications`",
+            );
+            return None;
+        }
         let logging = fields.at("logging_config").filter(|at| !at.node.is_null());
         let config = Self {
             proxy_location: fields

@@ -66,7 +66,7 @@ impl ConfigErrors {
         }
     }
 
-    /// The problems in the order of reading.
+    /// The problems in the order of the text.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
@@ -133,6 +133,17 @@ impl LateError {
 // === impl Findings ===
 
 impl Findings {
+    /// Takes over what another reading found, its problems as warnings.
+    pub(crate) fn warn_of(&mut self, other: Self, prefix: &str) {
+        for problem in other.problems {
+            let message = format!("{prefix}: {}", problem.message);
+            self.warning(&problem.path, problem.line, message);
+        }
+        for warning in other.warnings {
+            self.warning(&warning.path, warning.line, warning.message);
+        }
+    }
+
     pub(crate) fn problem(&mut self, path: &str, line: Option<usize>, message: impl Into<String>) {
         if self.problems.len() == PROBLEMS_MAX {
             self.problems_left_out += 1;
@@ -156,11 +167,14 @@ impl Findings {
         }
     }
 
-    /// The warnings of a clean reading, or the problems.
-    pub(crate) fn finish(self) -> Result<Vec<Warning>, ConfigErrors> {
+    /// The warnings of a clean reading, or the problems; in the order of the text where it has
+    /// lines, else in the order of reading.
+    pub(crate) fn finish(mut self) -> Result<Vec<Warning>, ConfigErrors> {
         if self.problems.is_empty() {
+            self.warnings.sort_by_key(|warning| warning.line);
             return Ok(self.warnings);
         }
+        self.problems.sort_by_key(|problem| problem.line);
         Err(ConfigErrors {
             problems: self.problems,
             left_out: self.problems_left_out,

@@ -34,13 +34,8 @@ pub fn late_check_autoscaling(
     config: &Map<String, Value>,
     auto: bool,
 ) -> Result<AutoscalingConfig, LateError> {
-    let base = if auto {
-        AutoscalingConfig::auto()
-    } else {
-        AutoscalingConfig::default()
-    };
     let config = read_late(config, "autoscaling_config", |findings, at| {
-        AutoscalingConfig::read(findings, at, base)
+        AutoscalingConfig::read(findings, at, AutoscalingConfig::base(auto))
     })?;
     config.check_counts().map_err(LateError::new)?;
     Ok(config)

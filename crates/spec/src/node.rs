@@ -86,6 +86,18 @@ impl Node {
         }
     }
 
+    /// Not null, not false, not empty: a value whose author expects something of it.
+    pub(crate) fn asks_for_something(&self) -> bool {
+        match &self.data {
+            Data::Null => false,
+            Data::Bool(value) => *value,
+            Data::Int(_) | Data::Float(_) => true,
+            Data::Text(text) => !text.is_empty(),
+            Data::List(items) => !items.is_empty(),
+            Data::Object(entries) => !entries.is_empty(),
+        }
+    }
+
     pub(crate) fn is_null(&self) -> bool {
         matches!(self.data, Data::Null)
     }

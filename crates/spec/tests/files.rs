@@ -1,5 +1,7 @@
 //! Whole files: malformed ones with the exact text that their author reads, and good ones.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

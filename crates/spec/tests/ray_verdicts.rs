@@ -1,6 +1,8 @@
 //! The same documents that Ray Serve 2.60 judged (`data/ray_verdicts.py` made the table): our
 //! verdicts are the same, but for a list of differences that are there on purpose.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 use mobula_spec::{Given, NumReplicas, ServeConfig};
 use serde_json::{Value, json};
 

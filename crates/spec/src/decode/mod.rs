@@ -222,20 +222,31 @@ impl<'n> Fields<'n> {
         })
     }
 
+    /// An application's field where a list of applications should be.
+    pub(crate) fn single_application(&self) -> Option<At<'n>> {
+        let find = |key: &str| self.entries.iter().find(|entry| entry.key == key);
+        let entry = find("import_path")?;
+        find("applications").is_none().then(|| At {
+            node: &entry.node,
+            path: join(&self.path, &entry.key),
+            line: entry.line,
+        })
+    }
+
     /// Says what is left over, and which of the known fields do not act yet.
     pub(crate) fn close(self, findings: &mut Findings, unknown: Unknown) {
         for entry in self.entries {
             let path = join(&self.path, &entry.key);
             let key = entry.key.as_str();
             if let Some(reason) = acting::without_effect(self.place, key) {
-                if !entry.node.is_null() {
+                if entry.node.asks_for_something() {
                     findings.warning(&path, entry.line, reason);
                 }
             } else if self.known.contains(&key) {
                 continue;
             } else if unknown == Unknown::Reject {
                 let allowed = self.known.join(", ");
-                let message = format!("the key is not known here, allowed are {allowed}");
+                let message = format!("the key is not known here, allowed: {allowed}");
                 findings.problem(&path, entry.line, message);
             } else {
                 findings.warning(

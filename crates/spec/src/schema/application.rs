@@ -5,11 +5,12 @@ use serde_json::{Map, Value};
 use crate::acting::Place;
 use crate::decode::{At, Fields, Unknown, boolean, list, object, string};
 use crate::error::{Findings, quoted};
+use crate::late::late_check_route_prefix;
 use crate::limits::DEPLOYMENTS_MAX;
 use crate::node::Data;
 use crate::schema::deployment::DeploymentOverride;
 use crate::schema::logging::LoggingConfig;
-use crate::schema::{Extension, extension, runtime_env};
+use crate::schema::{Extension, WILL_FAIL, extension, runtime_env};
 use crate::version;
 
 pub const APPLICATION_NAME_DEFAULT: &str = "default";
@@ -42,7 +43,7 @@ impl Application {
     pub(crate) fn read(findings: &mut Findings, at: &At<'_>) -> Option<Self> {
         let mut fields = Fields::open(findings, at, Place::Application)?;
         let name = fields.get(findings, "name", name);
-        let route_prefix = fields.nullable(findings, "route_prefix", string);
+        let route_prefix = fields.nullable(findings, "route_prefix", route_prefix);
         let import_path = fields.require(findings, "import_path", import_path);
         let args = fields.get(findings, "args", object).unwrap_or_default();
         let runtime_env = fields
@@ -144,6 +145,15 @@ fn name(findings: &mut Findings, at: &At<'_>) -> Option<String> {
         at.problem(findings, "Application names must be nonempty.");
     }
     Some(name)
+}
+
+/// Any string: Ray finds out later that it is no route, and we say so now.
+fn route_prefix(findings: &mut Findings, at: &At<'_>) -> Option<String> {
+    let prefix = string(findings, at)?;
+    if let Err(error) = late_check_route_prefix(Some(&prefix)) {
+        at.warning(findings, format!("{WILL_FAIL}: {error}"));
+    }
+    Some(prefix)
 }
 
 /// The shape only; whether anything of this name exists is the head's question.

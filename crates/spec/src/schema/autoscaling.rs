@@ -90,6 +90,11 @@ impl AutoscalingConfig {
         }
     }
 
+    /// What an object lies over.
+    pub(crate) fn base(auto: bool) -> Self {
+        if auto { Self::auto() } else { Self::default() }
+    }
+
     /// Reads an object over `base`: fields that are not given keep its values.
     pub(crate) fn read(findings: &mut Findings, at: &At<'_>, base: Self) -> Option<Self> {
         let mut fields = Fields::open(findings, at, Place::AutoscalingConfig)?;

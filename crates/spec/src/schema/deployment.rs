@@ -117,13 +117,16 @@ impl DeploymentOverride {
 
 impl DeploymentOptions {
     fn read(f: &mut Findings, fields: &mut Fields<'_>) -> Self {
+        let num_replicas = fields.nullable(f, "num_replicas", NumReplicas::read);
+        let auto = num_replicas == Given::Value(NumReplicas::Auto);
         Self {
-            num_replicas: fields.nullable(f, "num_replicas", NumReplicas::read),
+            num_replicas,
             max_ongoing_requests: fields.get(f, "max_ongoing_requests", count(1)),
             max_queued_requests: fields.get(f, "max_queued_requests", MaxQueued::read),
             backpressure_config: fields.get(f, "backpressure_config", BackpressureConfig::read),
             user_config: fields.nullable(f, "user_config", object),
-            autoscaling_config: fields.nullable(f, "autoscaling_config", autoscaling),
+            autoscaling_config: fields
+                .nullable(f, "autoscaling_config", |f, at| autoscaling(f, at, auto)),
             graceful_shutdown_wait_loop_s: fields.get(
                 f,
                 "graceful_shutdown_wait_loop_s",
@@ -222,9 +225,13 @@ impl DeploymentOptions {
 }
 
 /// Keeps the object, and says now what Ray says after it answered 200.
-fn autoscaling(findings: &mut Findings, at: &At<'_>) -> Option<Map<String, Value>> {
+fn autoscaling(findings: &mut Findings, at: &At<'_>, auto: bool) -> Option<Map<String, Value>> {
     warn_early(findings, at, |findings, at| {
-        AutoscalingConfig::read(findings, at, AutoscalingConfig::auto())
+        let config = AutoscalingConfig::read(findings, at, AutoscalingConfig::base(auto))?;
+        if let Err(message) = config.check_counts() {
+            at.problem(findings, message);
+        }
+        Some(config)
     });
     object(findings, at)
 }
@@ -236,7 +243,7 @@ impl NumReplicas {
         match &at.node.data {
             Data::Text(text) if text == "auto" => {
                 if !NUM_REPLICAS_AUTO_ACTS {
-                    at.warning(findings, format!("`auto` is {NOT_YET}"));
+                    at.warning(findings, format!("`auto`: {NOT_YET}"));
                 }
                 return Some(Self::Auto);
             }

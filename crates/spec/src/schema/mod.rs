@@ -15,12 +15,15 @@ pub(crate) mod runtime_env;
 use serde_json::{Map, Value};
 
 use crate::decode::{At, entries};
-use crate::error::{Findings, LateError, quoted};
+use crate::error::{Findings, LateError};
 use crate::node::{Node, entries_to_json};
 
 /// The block under the key `mobula`: what Ray does not have. Ray ignores the key, so a file
 /// with it stays loadable there.
 pub(crate) type Extension = Map<String, Value>;
+
+/// What a warning says of a value that is refused only after the config was accepted.
+pub(crate) const WILL_FAIL: &str = "the application will fail to deploy";
 
 /// Keys of the extension block, at the top, in an application and in a deployment. None yet.
 const EXTENSION_KNOWN: &[&str] = &[];
@@ -31,8 +34,8 @@ pub(crate) fn extension(findings: &mut Findings, at: &At<'_>) -> Option<Extensio
     let entries = entries(findings, at)?;
     for entry in entries {
         if !EXTENSION_KNOWN.contains(&entry.key.as_str()) {
-            let message = format!("{} is not known here, no keys are yet", quoted(&entry.key));
-            findings.problem(&at.path, entry.line, message);
+            at.entry(entry)
+                .problem(findings, "the key is not known here, no keys are known yet");
         }
     }
     Some(entries_to_json(entries))
@@ -65,17 +68,5 @@ pub(crate) fn warn_early<'n, T>(
 ) {
     let mut scratch = Findings::default();
     read(&mut scratch, at);
-    match scratch.finish() {
-        Ok(warnings) => {
-            for warning in warnings {
-                findings.warning(&warning.path, warning.line, warning.message);
-            }
-        }
-        Err(errors) => {
-            for problem in errors.problems() {
-                let message = format!("the application will fail to deploy: {}", problem.message);
-                findings.warning(&problem.path, problem.line, message);
-            }
-        }
-    }
+    findings.warn_of(scratch, WILL_FAIL);
 }

@@ -195,7 +195,7 @@ impl ControllerRuntimeEnv {
         for entry in entries(findings, at)? {
             let inner = at.entry(entry);
             if entry.key != "env_vars" {
-                inner.problem(findings, "the key is not allowed here, allowed is env_vars");
+                inner.problem(findings, "the key is not known here, allowed: env_vars");
                 continue;
             }
             env_vars = values(findings, &inner, string);

@@ -36,7 +36,7 @@ pub(crate) fn read(findings: &mut Findings, at: &At<'_>) -> Option<Map<String, V
             }
             _ => {}
         }
-        if !runtime_env_acts(&entry.key) && !inner.node.is_null() {
+        if !runtime_env_acts(&entry.key) && inner.node.asks_for_something() {
             inner.warning(findings, NOT_YET);
         }
     }
