@@ -1,0 +1,268 @@
+//! The frames of one answer: in order, and ended exactly once whatever happens to the call.
+//!
+//! An answer that is dropped half-way says what is true then: not executed, died with the request
+//! in it, or broke off.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mobula_app::{Body, Response};
+use mobula_proto::limits::BODY_CHUNK_BYTES_MAX;
+use mobula_proto::v1::{Accepted, Data, Fault, FaultKind, Frame, RejectReason, Rejected, frame};
+use tokio::sync::mpsc;
+
+use super::calls::OpenCalls;
+use super::convert;
+use super::window::Window;
+use crate::gate::Permit;
+
+/// How far the answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// The code has not seen the request.
+    Waiting,
+    Accepted,
+    /// The head of the reply is out.
+    Replying,
+    Ended,
+}
+
+/// Why an answer could not be given.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// Nobody reads the stream any more.
+    Gone,
+    /// The response's body broke off.
+    Body(String),
+}
+
+pub(crate) struct Answer {
+    request: u64,
+    progress: Progress,
+    outgoing: mpsc::Sender<Frame>,
+    window: Arc<Window>,
+    calls: Arc<OpenCalls>,
+}
+
+impl Answer {
+    pub(crate) fn new(
+        request: u64,
+        outgoing: mpsc::Sender<Frame>,
+        window: Arc<Window>,
+        calls: Arc<OpenCalls>,
+    ) -> Answer {
+        Answer {
+            request,
+            progress: Progress::Waiting,
+            outgoing,
+            window,
+            calls,
+        }
+    }
+
+    /// Tells the router that the request is bound to this replica.
+    pub(crate) async fn accept(&mut self) -> Result<(), Broken> {
+        self.progress = Progress::Accepted;
+        self.send(frame::Kind::Accepted(Accepted {})).await
+    }
+
+    /// Sends the response. The permit is given back before the frame that ends it, so that the
+    /// router's next call finds the slot free.
+    pub(crate) async fn reply(
+        &mut self,
+        mut response: Response,
+        permit: &mut Option<Permit>,
+    ) -> Result<(), Broken> {
+        let small = response
+            .body
+            .as_whole()
+            .filter(|bytes| bytes.len() <= BODY_CHUNK_BYTES_MAX)
+            .cloned();
+        if let Some(body) = small {
+            let reply = convert::reply(&mut response, body, true);
+            return self.end(reply, permit).await;
+        }
+        let head = convert::reply(&mut response, Bytes::new(), false);
+        self.send(head).await?;
+        self.progress = Progress::Replying;
+        self.stream(response.body, permit).await
+    }
+
+    /// The call failed after it was accepted.
+    pub(crate) async fn fault(&mut self, kind: FaultKind, message: String) {
+        let kind = match self.progress {
+            Progress::Replying => FaultKind::Body,
+            Progress::Waiting | Progress::Accepted => kind,
+            Progress::Ended => return,
+        };
+        self.progress = Progress::Ended;
+        // A router that is gone does not ask why.
+        let _ = self.send(fault(kind, message)).await;
+    }
+
+    /// The call is no request that any replica could answer.
+    pub(crate) async fn refuse(&mut self, message: String) {
+        if self.accept().await.is_ok() {
+            self.fault(FaultKind::Exception, message).await;
+        }
+    }
+
+    /// Nobody waits for the answer any more; nothing more is sent.
+    pub(crate) fn abandon(&mut self) {
+        self.progress = Progress::Ended;
+    }
+
+    async fn stream(&mut self, mut body: Body, permit: &mut Option<Permit>) -> Result<(), Broken> {
+        while let Some(piece) = body.next().await {
+            let mut piece = piece.map_err(|error| Broken::Body(error.to_string()))?;
+            while !piece.is_empty() {
+                let taken = self
+                    .window
+                    .take(piece.len().min(BODY_CHUNK_BYTES_MAX))
+                    .await;
+                let bytes = piece.split_to(taken);
+                let data = Data { bytes, end: false };
+                self.send(frame::Kind::Data(data)).await?;
+            }
+        }
+        let last = Data {
+            bytes: Bytes::new(),
+            end: true,
+        };
+        self.end(frame::Kind::Data(last), permit).await
+    }
+
+    async fn end(&mut self, last: frame::Kind, permit: &mut Option<Permit>) -> Result<(), Broken> {
+        // Room first: from here to the queue nothing waits, so the answer cannot be cut between
+        // giving back the permit and sending the frame.
+        let room = self.outgoing.reserve().await.map_err(|_| Broken::Gone)?;
+        permit.take();
+        self.progress = Progress::Ended;
+        room.send(convert::frame(self.request, last));
+        Ok(())
+    }
+
+    async fn send(&self, kind: frame::Kind) -> Result<(), Broken> {
+        self.outgoing
+            .send(convert::frame(self.request, kind))
+            .await
+            .map_err(|_| Broken::Gone)
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.calls.close(self.request);
+        let last = match self.progress {
+            Progress::Ended => return,
+            Progress::Waiting => rejected(RejectReason::Draining, 0),
+            Progress::Accepted => fault(
+                FaultKind::ReplicaDied,
+                "the replica stopped with the request in it".to_owned(),
+            ),
+            Progress::Replying => fault(
+                FaultKind::Body,
+                "the replica stopped while it answered".to_owned(),
+            ),
+        };
+        let frame = convert::frame(self.request, last);
+        if let Err(mpsc::error::TrySendError::Full(frame)) = self.outgoing.try_send(frame)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            // As many of these as there were permits.
+            let outgoing = self.outgoing.clone();
+            runtime.spawn(async move {
+                let _ = outgoing.send(frame).await;
+            });
+        }
+    }
+}
+
+pub(crate) fn rejected(reason: RejectReason, ongoing_requests: u32) -> frame::Kind {
+    frame::Kind::Rejected(Rejected {
+        reason: reason.into(),
+        ongoing_requests,
+    })
+}
+
+fn fault(kind: FaultKind, message: String) -> frame::Kind {
+    frame::Kind::Fault(Fault {
+        kind: kind.into(),
+        message,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer() -> (Answer, mpsc::Receiver<Frame>) {
+        let (outgoing, frames) = mpsc::channel(8);
+        let answer = Answer::new(
+            4,
+            outgoing,
+            Arc::new(Window::new()),
+            Arc::new(OpenCalls::default()),
+        );
+        (answer, frames)
+    }
+
+    fn kinds(frames: &mut mpsc::Receiver<Frame>) -> Vec<frame::Kind> {
+        std::iter::from_fn(|| frames.try_recv().ok())
+            .filter_map(|frame| frame.kind)
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_dropped_answer_says_whether_the_code_saw_the_request() {
+        let (unseen, mut frames) = answer();
+        drop(unseen);
+        let sent = kinds(&mut frames);
+        assert!(matches!(sent[..], [frame::Kind::Rejected(_)]), "{sent:?}");
+
+        let (mut seen, mut frames) = answer();
+        seen.accept().await.unwrap();
+        drop(seen);
+        let sent = kinds(&mut frames);
+        let [frame::Kind::Accepted(_), frame::Kind::Fault(fault)] = &sent[..] else {
+            panic!("{sent:?}");
+        };
+        assert_eq!(fault.kind(), FaultKind::ReplicaDied);
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_ended_once() {
+        let (mut answer, mut frames) = answer();
+        answer.accept().await.unwrap();
+        let response = Response::text("hello");
+        answer.reply(response, &mut None).await.unwrap();
+        answer.fault(FaultKind::Exception, "late".to_owned()).await;
+        drop(answer);
+        let sent = kinds(&mut frames);
+        assert!(
+            matches!(&sent[..], [frame::Kind::Accepted(_), frame::Kind::Reply(r)] if r.end),
+            "{sent:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_fault_after_the_reply_began_is_a_broken_body() {
+        let (mut answer, mut frames) = answer();
+        answer.accept().await.unwrap();
+        let (sender, body) = Body::channel(4);
+        sender.send(Bytes::from_static(b"half")).await.unwrap();
+        sender.abort("disk gone").await;
+        let response = Response::new(http::StatusCode::OK, "text/plain", body);
+        let broken = answer.reply(response, &mut None).await.unwrap_err();
+        let Broken::Body(text) = broken else {
+            panic!("{broken:?}")
+        };
+        answer.fault(FaultKind::Exception, text).await;
+        let sent = kinds(&mut frames);
+        let Some(frame::Kind::Fault(fault)) = sent.last() else {
+            panic!("{sent:?}")
+        };
+        assert_eq!(fault.kind(), FaultKind::Body);
+        assert!(fault.message.contains("disk gone"));
+    }
+}

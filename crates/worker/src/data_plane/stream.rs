@@ -1,0 +1,161 @@
+//! Reads one router's frames: the hot path of the worker. A batch is decoded at once, a call is
+//! refused here or handed to its replica's actor with its permit; nothing here waits for a
+//! replica.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use mobula_app::Body;
+use mobula_proto::v1::{Call, Frame, FrameBatch, RejectReason, frame};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use super::answer::{Answer, rejected};
+use super::calls::{OpenCall, OpenCalls};
+use super::convert;
+use super::inbound::inbound;
+use super::job::Job;
+use super::window::Window;
+use crate::board::{Directory, Hosted};
+use crate::gate::{Permit, Refusal};
+use crate::replica::ReplicaMsg;
+
+/// One router's stream.
+pub(crate) struct Exchange {
+    published: watch::Receiver<Directory>,
+    replicas: Directory,
+    calls: Arc<OpenCalls>,
+    outgoing: mpsc::Sender<Frame>,
+}
+
+impl Exchange {
+    pub(crate) fn new(
+        mut published: watch::Receiver<Directory>,
+        outgoing: mpsc::Sender<Frame>,
+    ) -> Exchange {
+        let replicas = published.borrow_and_update().clone();
+        Exchange {
+            replicas,
+            published,
+            calls: Arc::default(),
+            outgoing,
+        }
+    }
+
+    /// Reads until the router or the connection is gone; then nobody waits for what is open, and
+    /// it is cancelled.
+    pub(crate) async fn run(mut self, mut frames: Streaming<FrameBatch>) {
+        loop {
+            let batch = tokio::select! {
+                batch = frames.message() => batch,
+                () = self.outgoing.closed() => break,
+            };
+            match batch {
+                Ok(Some(batch)) => {
+                    if let Err(status) = self.take(batch).await {
+                        tracing::error!(error = %status.message(), "a router broke the protocol");
+                        break;
+                    }
+                }
+                Ok(None) => break,
+                Err(status) => {
+                    tracing::debug!(error = %status, "a router's stream broke");
+                    break;
+                }
+            }
+        }
+        self.calls.cancel_all();
+    }
+
+    async fn take(&mut self, batch: FrameBatch) -> Result<(), Status> {
+        if self.published.has_changed().unwrap_or(false) {
+            self.replicas = self.published.borrow_and_update().clone();
+        }
+        let now = Instant::now();
+        for frame in batch.frames {
+            let request = frame.request;
+            match frame.kind {
+                Some(frame::Kind::Call(call)) => self.call(request, call, now).await?,
+                Some(frame::Kind::Data(data)) => self.calls.data(request, data),
+                Some(frame::Kind::Credit(credit)) => self.calls.credit(request, credit.bytes),
+                Some(frame::Kind::Cancel(_)) => self.calls.cancel(request),
+                // Only workers send these; a newer router may send kinds that we do not know.
+                Some(
+                    frame::Kind::Accepted(_)
+                    | frame::Kind::Rejected(_)
+                    | frame::Kind::Reply(_)
+                    | frame::Kind::Fault(_),
+                )
+                | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn call(&self, request: u64, mut call: Call, now: Instant) -> Result<(), Status> {
+        let (hosted, permit) = match self.admit(&call.replica_id) {
+            Ok(admitted) => admitted,
+            Err((reason, ongoing)) => {
+                self.send(request, rejected(reason, ongoing)).await;
+                return Ok(());
+            }
+        };
+        let cancelled = CancellationToken::new();
+        let window = Arc::new(Window::new());
+        let first = std::mem::take(&mut call.body);
+        let (inbound, body) = if call.end {
+            (None, Body::whole(first))
+        } else {
+            let (sender, body) = inbound(request, first, self.outgoing.clone());
+            (Some(sender), body)
+        };
+        let open = OpenCall {
+            cancelled: cancelled.clone(),
+            window: window.clone(),
+            inbound,
+        };
+        if !self.calls.open(request, open) {
+            return Err(Status::invalid_argument(format!(
+                "request number {request} is in use"
+            )));
+        }
+        let mut answer = Answer::new(request, self.outgoing.clone(), window, self.calls.clone());
+        match convert::request(call, body, now, cancelled) {
+            Ok(request) => {
+                let job = Job {
+                    request,
+                    permit,
+                    answer,
+                };
+                // An actor that died drops the job, and the job tells the router.
+                let _ = hosted.actor.cast(ReplicaMsg::Call(job));
+            }
+            Err(text) => answer.refuse(text).await,
+        }
+        Ok(())
+    }
+
+    fn admit(&self, replica_id: &str) -> Result<(&Hosted, Permit), (RejectReason, u32)> {
+        let hosted = self
+            .replicas
+            .get(replica_id)
+            .ok_or((RejectReason::UnknownReplica, 0))?;
+        match hosted.cell.gate.enter() {
+            Ok(permit) => Ok((hosted, permit)),
+            Err(refusal) => {
+                let reason = match refusal {
+                    Refusal::Full => RejectReason::Full,
+                    Refusal::Draining => RejectReason::Draining,
+                    Refusal::Absent => RejectReason::UnknownReplica,
+                };
+                Err((reason, hosted.cell.gate.ongoing()))
+            }
+        }
+    }
+
+    async fn send(&self, request: u64, kind: frame::Kind) {
+        // A stream that is gone is noticed by the loop.
+        let _ = self.outgoing.send(convert::frame(request, kind)).await;
+    }
+}

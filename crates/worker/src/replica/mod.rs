@@ -1,0 +1,36 @@
+//! One replica: an actor around the user's code.
+//!
+//! - `actor`: owns the code and everything that runs on its behalf
+//! - `start`: from an assignment to a constructed, configured, healthy replica
+//! - `tasks`: what runs beside the actor: health checks, `reconfigure`, drain
+//!
+//! Not here: which replicas there are (`host`), and frames (`data_plane`).
+
+mod actor;
+mod start;
+mod tasks;
+
+pub(crate) use actor::{ReplicaActor, ReplicaArgs, ReplicaMsg};
+pub(crate) use start::Builder;
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+
+/// Runs user code; a panic in it becomes its text.
+pub(crate) async fn unpanicked<T>(code: impl Future<Output = T>) -> Result<T, String> {
+    AssertUnwindSafe(code)
+        .catch_unwind()
+        .await
+        .map_err(|panic| panic_text(panic.as_ref()))
+}
+
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", text.unwrap_or("with no text"))
+}

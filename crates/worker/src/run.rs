@@ -1,0 +1,238 @@
+//! A worker's life as a story: listen, host, serve, attend the head; when told to end, drain and
+//! return.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mobula_app::Registry;
+use mobula_process::metrics::MetricsHandle;
+use mobula_process::net::{self, Addr};
+use mobula_proto::v1::Resources;
+use ractor::{Actor, ActorRef};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::WorkerError;
+use crate::board::Board;
+use crate::data_plane::{DataPlane, serve};
+use crate::host::{Host, HostArgs, HostMsg};
+use crate::lifecycle::Phase;
+use crate::replica::Builder;
+use crate::report::Identity;
+use crate::session::Session;
+
+/// A worker that shall end waits this long for the head to move its replicas elsewhere. Beyond
+/// that it drains all the same: routers send what it refuses to other replicas.
+const RETIRE_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// The same when no head is there: long enough for one that restarts or hands over.
+const HEAD_AWAY_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Each replica drains within its own `graceful_shutdown_timeout_s`; one whose code blocks the
+/// thread for this much longer is left behind.
+const STOP_OVERDUE_WAIT_MAX: Duration = Duration::from_secs(15);
+
+/// How long the last report, which says that every replica has ended, may take.
+const LAST_REPORT_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Samples of histograms are folded into buckets this often, or they would pile up in memory
+/// until somebody reads the metrics.
+const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What a worker is told at its start.
+pub struct WorkerConfig {
+    /// Where the heads are; the first one that takes the session has it.
+    pub head: Vec<Addr>,
+    /// Where to listen for routers.
+    pub data_addr: Addr,
+    /// 56 hex digits, new for each process.
+    pub worker_id: String,
+    /// 56 hex digits, one per machine.
+    pub node_id: String,
+    /// The machine's address.
+    pub node_ip: String,
+    /// What replicas may use here.
+    pub capacity: Resources,
+    /// Whatever placement may look at.
+    pub labels: BTreeMap<String, String>,
+    /// The applications of this binary.
+    pub registry: Registry,
+    /// The process's environment.
+    pub env: BTreeMap<String, String>,
+    /// Renders the process's metrics.
+    pub metrics: MetricsHandle,
+    /// Fires on SIGTERM: drain and return.
+    pub shutdown: CancellationToken,
+}
+
+/// Runs a worker until `shutdown` fires or the head retires it, and everything has drained.
+///
+/// # Errors
+/// When the data plane cannot listen or fails, or the replica host dies.
+pub async fn run(config: WorkerConfig) -> Result<(), WorkerError> {
+    crate::metrics::describe();
+    let WorkerConfig {
+        head,
+        data_addr,
+        worker_id,
+        node_id,
+        node_ip,
+        capacity,
+        labels,
+        registry,
+        env,
+        metrics,
+        shutdown,
+    } = config;
+    let listener = net::listen(&data_addr).await?;
+    let data_addr = listener.local_addr()?;
+    let identity = Identity {
+        worker_id,
+        node_id,
+        node_ip,
+        pid: std::process::id(),
+        data_addr: data_addr.to_string(),
+        capacity,
+        labels: labels.into_iter().collect(),
+    };
+
+    let board = Board::new();
+    let builder = Arc::new(Builder { registry, env });
+    let host_args = HostArgs {
+        board: board.clone(),
+        builder,
+    };
+    let (host, host_task) = Actor::spawn(None, Host, host_args)
+        .await
+        .map_err(|error| WorkerError::Host(error.to_string()))?;
+
+    // Both end with this function, however it returns.
+    let mut beside = JoinSet::new();
+    beside.spawn(upkeep(metrics.clone()));
+    let (draining, told_draining) = watch::channel(false);
+    let (connected, is_connected) = watch::channel(false);
+    let retire = CancellationToken::new();
+    beside.spawn(
+        Session {
+            heads: head,
+            identity,
+            board: board.clone(),
+            host: host.clone(),
+            draining: told_draining,
+            connected,
+            retire: retire.clone(),
+        }
+        .run(),
+    );
+    let closing = CancellationToken::new();
+    let data_plane = DataPlane {
+        board: board.clone(),
+        metrics,
+        closing: closing.clone(),
+    };
+    let mut server = JoinSet::new();
+    server.spawn(serve(listener, data_plane));
+    tracing::info!(data_addr = %data_addr, "worker is up");
+
+    let ended = tokio::select! {
+        () = until_told(&shutdown, &retire, &draining, is_connected) => Ok(()),
+        served = joined(&mut server) => served,
+        _ = host_task => Err(WorkerError::Host("has died".to_owned())),
+    };
+    if ended.is_ok() {
+        drain(&board, &host).await;
+    }
+    closing.cancel();
+    let closed = joined(&mut server).await;
+    host.stop(None);
+    remove_socket(&data_addr);
+    ended.and(closed)
+}
+
+/// Waits for the word to end: the head's, or this process's and then the head's for a while.
+async fn until_told(
+    shutdown: &CancellationToken,
+    retire: &CancellationToken,
+    draining: &watch::Sender<bool>,
+    connected: watch::Receiver<bool>,
+) {
+    tokio::select! {
+        () = retire.cancelled() => tracing::info!("retired by the head"),
+        () = shutdown.cancelled() => {
+            tracing::info!("told to end, waiting for the head to move the replicas");
+            draining.send_replace(true);
+            tokio::select! {
+                () = retire.cancelled() => {}
+                () = tokio::time::sleep(RETIRE_WAIT_MAX) => tracing::warn!("the head let us wait"),
+                () = away(connected) => tracing::warn!("no head, draining alone"),
+            }
+        }
+    }
+    draining.send_replace(true);
+}
+
+/// Returns when no head was there for [`HEAD_AWAY_WAIT_MAX`] without a break.
+async fn away(mut connected: watch::Receiver<bool>) {
+    loop {
+        if connected.wait_for(|connected| !connected).await.is_err() {
+            return;
+        }
+        let back = connected.wait_for(|connected| *connected);
+        if tokio::time::timeout(HEAD_AWAY_WAIT_MAX, back)
+            .await
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// Stops every replica gracefully, and lets the head hear of it.
+async fn drain(board: &Board, host: &ActorRef<HostMsg>) {
+    if let Err(error) = ractor::call!(host, HostMsg::Retire) {
+        tracing::error!(%error, "the replica host did not take the order to stop");
+        return;
+    }
+    let drain_max = board
+        .replicas()
+        .values()
+        .map(|hosted| hosted.drain_timeout)
+        .max()
+        .unwrap_or_default();
+    let all_ended = board.all(|hosted| hosted.cell.phase() == Phase::Stopped);
+    let limit = drain_max + STOP_OVERDUE_WAIT_MAX;
+    if tokio::time::timeout(limit, all_ended).await.is_err() {
+        tracing::error!("some replicas did not stop in time, leaving them behind");
+        return;
+    }
+    // The session forgets a replica when it has reported its end.
+    let _ = tokio::time::timeout(LAST_REPORT_WAIT_MAX, board.all(|_| false)).await;
+}
+
+async fn upkeep(metrics: MetricsHandle) {
+    loop {
+        tokio::time::sleep(METRICS_UPKEEP_INTERVAL).await;
+        metrics.upkeep();
+    }
+}
+
+async fn joined(server: &mut JoinSet<Result<(), WorkerError>>) -> Result<(), WorkerError> {
+    match server.join_next().await {
+        Some(Ok(served)) => served,
+        Some(Err(error)) => Err(WorkerError::Serve(error.to_string())),
+        // It was joined before.
+        None => Ok(()),
+    }
+}
+
+fn remove_socket(addr: &Addr) {
+    match addr {
+        Addr::Unix(path) => {
+            // The next process replaces a file that stays.
+            let _ = std::fs::remove_file(path);
+        }
+        Addr::Tcp(_) => {}
+    }
+}

@@ -1,0 +1,148 @@
+//! The session with the head: whole reports up, whole assignments down.
+//!
+//! When the head is away the worker keeps everything running and dials again for ever. Not here:
+//! what an assignment changes (`host`), and when the worker ends (`run`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mobula_process::net::{self, Addr};
+use mobula_proto::limits::MESSAGE_BYTES_MAX;
+use mobula_proto::v1::cluster_service_client::ClusterServiceClient;
+use mobula_proto::v1::{WorkerAssignment, WorkerReport};
+use ractor::ActorRef;
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+
+use crate::assignment::Order;
+use crate::backoff::Backoff;
+use crate::board::Board;
+use crate::host::HostMsg;
+use crate::report::{Identity, ended, report};
+
+/// The heartbeat: counts that change all the time are this old at most.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A head that accepts the connection has to open the session within this time.
+const SESSION_OPEN_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Reports waiting to be sent: one, because the next one says everything anyway.
+const REPORTS_QUEUED_MAX: usize = 1;
+
+pub(crate) struct Session {
+    pub heads: Vec<Addr>,
+    pub identity: Identity,
+    pub board: Arc<Board>,
+    pub host: ActorRef<HostMsg>,
+    /// The worker was told to end.
+    pub draining: watch::Receiver<bool>,
+    /// Whether a head is there.
+    pub connected: watch::Sender<bool>,
+    /// Fired when the head says that the worker shall end.
+    pub retire: CancellationToken,
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+impl Session {
+    /// Keeps a session with whichever head takes it, until the task is dropped.
+    pub(crate) async fn run(mut self) {
+        let mut backoff = Backoff::default();
+        let mut number = 0;
+        loop {
+            for addr in self.heads.clone() {
+                number += 1;
+                match self.attend(&addr, number).await {
+                    Ok(()) => tracing::info!(head = %addr, "the head ended the session"),
+                    Err(error) => tracing::warn!(head = %addr, %error, "no session with the head"),
+                }
+                if self.connected.send_replace(false) {
+                    backoff.succeeded();
+                }
+            }
+            tokio::time::sleep(backoff.failed(fastrand::f64())).await;
+        }
+    }
+
+    /// One session, from dialling to its end.
+    async fn attend(&mut self, addr: &Addr, number: u64) -> Result<(), Failure> {
+        let channel = net::connect(addr).await?;
+        let mut client =
+            ClusterServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let (reports, queue) = mpsc::channel(REPORTS_QUEUED_MAX);
+        // The head may want to see who comes before it opens.
+        reports.send(self.report()).await?;
+        let opened = client.worker_session(ReceiverStream::new(queue));
+        let assignments = tokio::time::timeout(SESSION_OPEN_WAIT_MAX, opened)
+            .await??
+            .into_inner();
+        tracing::info!(head = %addr, "session with the head");
+        self.connected.send_replace(true);
+        self.converse(number, reports, assignments).await
+    }
+
+    async fn converse(
+        &mut self,
+        number: u64,
+        reports: mpsc::Sender<WorkerReport>,
+        mut assignments: Streaming<WorkerAssignment>,
+    ) -> Result<(), Failure> {
+        let mut changes = self.board.changes();
+        let mut draining = self.draining.clone();
+        let mut heartbeat = tokio::time::interval(REPORT_INTERVAL);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut due = true;
+        loop {
+            tokio::select! {
+                assignment = assignments.message() => match assignment? {
+                    Some(assignment) => self.apply(number, assignment).await?,
+                    None => return Ok(()),
+                },
+                room = reports.reserve(), if due => {
+                    let room = room?;
+                    due = false;
+                    changes.borrow_and_update();
+                    let report = self.report();
+                    let ended = ended(&report);
+                    room.send(report);
+                    self.forget(ended).await?;
+                }
+                changed = changes.changed() => { changed?; due = true; }
+                changed = draining.changed() => { changed?; due = true; }
+                _ = heartbeat.tick() => due = true,
+            }
+        }
+    }
+
+    async fn apply(&self, session: u64, assignment: WorkerAssignment) -> Result<(), Failure> {
+        let retire = assignment.retire;
+        let order = Order {
+            session,
+            version: assignment.version,
+        };
+        ractor::call!(self.host, |reply| HostMsg::Apply(order, assignment, reply))?;
+        if retire {
+            self.retire.cancel();
+        }
+        Ok(())
+    }
+
+    async fn forget(&self, ended: Vec<String>) -> Result<(), Failure> {
+        if !ended.is_empty() {
+            ractor::call!(self.host, |reply| HostMsg::Forget(ended, reply))?;
+        }
+        Ok(())
+    }
+
+    fn report(&self) -> WorkerReport {
+        report(
+            &self.identity,
+            &self.board.replicas(),
+            self.board.applied_version(),
+            *self.draining.borrow(),
+        )
+    }
+}
