@@ -83,3 +83,17 @@ fn yaml_and_json_of_the_same_config_decode_to_the_same() {
         );
     }
 }
+
+#[test]
+fn the_examples_of_the_repository_are_accepted_without_a_warning() {
+    let files = files("../../../examples");
+    let configs: Vec<_> = files
+        .iter()
+        .filter(|file| file.extension().is_some_and(|ending| ending == "yaml"))
+        .collect();
+    assert!(!configs.is_empty());
+    for file in configs {
+        let checked = ServeConfig::from_yaml(&fs::read_to_string(file).unwrap()).unwrap();
+        assert_eq!(checked.warnings, [], "{}", file.display());
+    }
+}
