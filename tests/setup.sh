@@ -44,7 +44,7 @@ done_mark="$venv/.complete"
 
 if [ ! -f "$done_mark" ]; then
     mkdir -p "$cache" || fail "cannot make the cache folder $cache; set MOBULA_CACHE to one that can be written"
-    say "making $venv with $python (once; about 500 MB)"
+    say "making $venv with $python (once; about 650 MB)"
     rm -rf "$venv"
     "$python" -m venv "$venv" || fail "'$python -m venv' failed"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary=:all: \

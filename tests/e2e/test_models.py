@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -50,8 +51,12 @@ def embed(rag: Server, texts: list[str]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def reference() -> dict[str, Any]:
-    return json.loads(REFERENCE.read_text())
+def reference() -> list[tuple[str, Any]]:
+    """Texts and the vectors of the Python implementation, which crates/models is tested with."""
+    rows = json.loads(REFERENCE.read_text())["embed"]
+    return [
+        (row["text"], np.frombuffer(base64.b64decode(row["vector"]), dtype="<f4")) for row in rows
+    ]
 
 
 def cosines(rows: Any, wanted: Any) -> Any:
@@ -62,9 +67,9 @@ def cosines(rows: Any, wanted: Any) -> Any:
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 5, 8, 32])
 def test_vectors_equal_the_reference_in_every_batch_size(
-    rag: Server, reference: dict[str, Any], batch: int
+    rag: Server, reference: list[tuple[str, Any]], batch: int
 ) -> None:
-    texts, wanted = reference["texts"], reference["embeddings"]
+    texts, wanted = [text for text, _ in reference], [vector for _, vector in reference]
     for at in range(0, len(texts), batch):
         got = embed(rag, texts[at : at + batch])
         assert got.shape == (len(texts[at : at + batch]), len(wanted[0]))
