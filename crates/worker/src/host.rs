@@ -239,3 +239,6 @@ impl Hosting {
         self.board.publish(Arc::new(directory));
     }
 }
+
+#[cfg(test)]
+mod tests;

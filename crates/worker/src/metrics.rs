@@ -45,6 +45,8 @@ pub(crate) enum Failure {
 
 /// One replica's handles.
 pub(crate) struct ReplicaMetrics {
+    /// Whose they are, also for logs.
+    pub replica: String,
     requests: Counter,
     errors: Counter,
     panics: Counter,
@@ -75,6 +77,7 @@ impl ReplicaMetrics {
             counter!(ERRORS_TOTAL, &labels)
         };
         ReplicaMetrics {
+            replica: replica.to_owned(),
             requests: counter!(REQUESTS_TOTAL, &routed),
             errors: failed("CallError"),
             panics: failed("panic"),

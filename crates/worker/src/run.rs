@@ -137,7 +137,7 @@ pub async fn run(config: WorkerConfig) -> Result<(), WorkerError> {
     tracing::info!(data_addr = %data_addr, "worker is up");
 
     let ended = tokio::select! {
-        () = until_told(&shutdown, &retire, &draining, is_connected) => Ok(()),
+        () = until_told(&shutdown, &retire, &draining, is_connected, &board) => Ok(()),
         served = joined(&mut server) => served,
         _ = host_task => Err(WorkerError::Host("has died".to_owned())),
     };
@@ -157,6 +157,7 @@ async fn until_told(
     retire: &CancellationToken,
     draining: &watch::Sender<bool>,
     connected: watch::Receiver<bool>,
+    board: &Board,
 ) {
     tokio::select! {
         () = retire.cancelled() => tracing::info!("retired by the head"),
@@ -165,6 +166,7 @@ async fn until_told(
             draining.send_replace(true);
             tokio::select! {
                 () = retire.cancelled() => {}
+                () = board.all(|_| false) => tracing::info!("no replicas here any more"),
                 () = tokio::time::sleep(RETIRE_WAIT_MAX) => tracing::warn!("the head let us wait"),
                 () = away(connected) => tracing::warn!("no head, draining alone"),
             }

@@ -185,6 +185,34 @@ async fn a_new_config_reaches_the_same_replica() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_serves_with_its_old_config_while_it_takes_the_new_one() {
+    let configured = |version: &str, json: &str| AssignedReplica {
+        config_version: version.to_owned(),
+        user_config_json: Some(json.to_owned()),
+        ..replica("r1", "Echo")
+    };
+    let mut house = House::start().await;
+    house.assign(vec![configured("c1", "{}")]).await;
+    house.reaches("r1", ReplicaState::Running).await;
+    house.assign(vec![configured("c2", r#"{"slow":2}"#)]).await;
+    let updating = house.reaches("r1", ReplicaState::Updating).await;
+    assert_eq!(updating.config_version, "c1");
+    let router = house.router().await;
+    let config = router.get("r1", "/config").await.answer().await;
+    assert_eq!(config.text(), "{}");
+    // A third one comes while the second is under way: it is applied after it.
+    house.assign(vec![configured("c3", r#"{"a":3}"#)]).await;
+    house.probe.release.add_permits(1);
+    let in_force = house.head.newest_is(|report| {
+        let replica = &report.replicas[0];
+        replica.config_version == "c3" && replica.state() == ReplicaState::Running
+    });
+    soon("the last config is in force", in_force).await;
+    let config = router.get("r1", "/config").await.answer().await;
+    assert_eq!(config.text(), r#"{"a":3}"#);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_draining_replica_finishes_what_it_accepted_and_takes_nothing_new() {
     let mut house = House::with_echo(10).await;
     let router = house.router().await;
@@ -262,4 +290,18 @@ async fn a_worker_told_to_end_without_a_head_drains_by_itself() {
         panic!("a Unix socket");
     };
     assert!(!path.exists(), "its socket is removed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_told_to_end_does_not_wait_for_the_head_once_its_replicas_are_withdrawn() {
+    let mut house = House::with_echo(10).await;
+    house.shutdown.cancel();
+    soon(
+        "draining is reported",
+        house.head.newest_is(|report| report.draining),
+    )
+    .await;
+    house.assign(vec![]).await;
+    house.reaches("r1", ReplicaState::Stopped).await;
+    assert!(house.ends().await.is_ok());
 }

@@ -88,23 +88,22 @@ impl Answer {
         self.stream(response.body, permit).await
     }
 
-    /// The call failed after it was accepted.
+    /// The call failed. The code may have seen the request, so that it was accepted is said
+    /// before, if it was not yet.
     pub(crate) async fn fault(&mut self, kind: FaultKind, message: String) {
         let kind = match self.progress {
+            Progress::Waiting => {
+                // A router that is gone is noticed below.
+                let _ = self.accept().await;
+                kind
+            }
+            Progress::Accepted => kind,
             Progress::Replying => FaultKind::Body,
-            Progress::Waiting | Progress::Accepted => kind,
             Progress::Ended => return,
         };
         self.progress = Progress::Ended;
         // A router that is gone does not ask why.
         let _ = self.send(fault(kind, message)).await;
-    }
-
-    /// The call is no request that any replica could answer.
-    pub(crate) async fn refuse(&mut self, message: String) {
-        if self.accept().await.is_ok() {
-            self.fault(FaultKind::Exception, message).await;
-        }
     }
 
     /// Nobody waits for the answer any more; nothing more is sent.
@@ -198,12 +197,7 @@ mod tests {
 
     fn answer() -> (Answer, mpsc::Receiver<Frame>) {
         let (outgoing, frames) = mpsc::channel(8);
-        let answer = Answer::new(
-            4,
-            outgoing,
-            Arc::new(Window::new()),
-            Arc::new(OpenCalls::default()),
-        );
+        let answer = Answer::new(4, outgoing, Arc::default(), Arc::default());
         (answer, frames)
     }
 

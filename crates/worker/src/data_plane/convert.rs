@@ -87,17 +87,16 @@ fn header_map(headers: Vec<Header>) -> Result<HeaderMap, String> {
 
 fn header_list(headers: HeaderMap) -> Vec<Header> {
     let mut list: Vec<Header> = Vec::with_capacity(headers.len());
-    // A name comes only with the first of its values.
-    let mut last = String::new();
     for (name, value) in headers {
-        if let Some(name) = name {
-            name.as_str().clone_into(&mut last);
-        }
-        list.push(Header {
-            name: last.clone(),
-            // Shares the value's buffer.
-            value: Bytes::from_owner(value),
-        });
+        let name = match (name, list.last()) {
+            (Some(name), _) => name.as_str().to_owned(),
+            // A name comes only with the first of its values.
+            (None, Some(before)) => before.name.clone(),
+            (None, None) => continue,
+        };
+        // Shares the value's buffer.
+        let value = Bytes::from_owner(value);
+        list.push(Header { name, value });
     }
     list
 }

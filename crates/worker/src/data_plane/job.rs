@@ -45,6 +45,7 @@ impl Job {
         let mut permit = Some(permit);
         let cancelled = request.context.cancelled.clone();
         let deadline = request.context.deadline;
+        let request_id = request.context.request_id.clone();
         let outcome = {
             let work = unpanicked(work(code, request, &mut answer, &mut permit));
             tokio::select! {
@@ -60,7 +61,8 @@ impl Job {
         }
         drop(permit);
         metrics.call_ended(began.elapsed(), outcome.failure());
-        finish(outcome, answer).await;
+        outcome.log(&metrics.replica, &request_id);
+        outcome.tell(answer).await;
     }
 }
 
@@ -85,26 +87,6 @@ async fn work(
     }
 }
 
-async fn finish(outcome: Outcome, mut answer: Answer) {
-    match outcome {
-        Outcome::Answered => {}
-        Outcome::Gone => answer.abandon(),
-        Outcome::Failed(text) | Outcome::Panicked(text) => {
-            tracing::error!(error = %text, "call failed");
-            answer.fault(FaultKind::Exception, text).await;
-        }
-        Outcome::BodyBroke(text) => {
-            tracing::warn!(error = %text, "response body broke off");
-            answer.fault(FaultKind::Body, text).await;
-        }
-        Outcome::TimedOut => {
-            tokio::time::sleep(DEADLINE_FAULT_DELAY).await;
-            let text = "the deadline passed".to_owned();
-            answer.fault(FaultKind::Exception, text).await;
-        }
-    }
-}
-
 async fn passed(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
@@ -112,12 +94,60 @@ async fn passed(deadline: Option<Instant>) {
     }
 }
 
+// === impl Outcome ===
+
 impl Outcome {
+    /// Ends the answer, if the code did not.
+    async fn tell(self, mut answer: Answer) {
+        match self {
+            Outcome::Answered => {}
+            Outcome::Gone => answer.abandon(),
+            Outcome::Failed(text) | Outcome::Panicked(text) => {
+                answer.fault(FaultKind::Exception, text).await;
+            }
+            Outcome::BodyBroke(text) => answer.fault(FaultKind::Body, text).await,
+            Outcome::TimedOut => {
+                tokio::time::sleep(DEADLINE_FAULT_DELAY).await;
+                let text = "the deadline passed".to_owned();
+                answer.fault(FaultKind::Exception, text).await;
+            }
+        }
+    }
+
+    /// What is the code's fault is logged here, once; the rest is the client's business.
+    fn log(&self, replica: &str, request_id: &str) {
+        match self {
+            Outcome::Failed(error) | Outcome::Panicked(error) => {
+                tracing::error!(replica, request_id, error, "call failed");
+            }
+            Outcome::BodyBroke(error) => {
+                tracing::error!(replica, request_id, error, "response body broke off");
+            }
+            Outcome::Answered | Outcome::Gone | Outcome::TimedOut => {}
+        }
+    }
+
     fn failure(&self) -> Option<Failure> {
         match self {
             Outcome::Failed(_) | Outcome::BodyBroke(_) => Some(Failure::Error),
             Outcome::Panicked(_) => Some(Failure::Panic),
             Outcome::Answered | Outcome::Gone | Outcome::TimedOut => None,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Job {
+    /// A call whose frames go to `outgoing`.
+    pub(crate) fn for_tests(
+        permit: Permit,
+        outgoing: tokio::sync::mpsc::Sender<mobula_proto::v1::Frame>,
+    ) -> Job {
+        let body = mobula_app::Body::empty();
+        Job {
+            request: Request::new(http::Method::GET, "/", body),
+            permit,
+            answer: Answer::new(1, outgoing, Arc::default(), Arc::default()),
         }
     }
 }

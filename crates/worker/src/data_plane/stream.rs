@@ -1,12 +1,12 @@
 //! Reads one router's frames: the hot path of the worker. A batch is decoded at once, a call is
 //! refused here or handed to its replica's actor with its permit; nothing here waits for a
-//! replica.
+//! replica. It waits only for a router that does not read its refusals.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use mobula_app::Body;
-use mobula_proto::v1::{Call, Frame, FrameBatch, RejectReason, frame};
+use mobula_proto::v1::{Call, FaultKind, Frame, FrameBatch, RejectReason, frame};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -102,7 +102,7 @@ impl Exchange {
             }
         };
         let cancelled = CancellationToken::new();
-        let window = Arc::new(Window::new());
+        let window = Arc::<Window>::default();
         let first = std::mem::take(&mut call.body);
         let (inbound, body) = if call.end {
             (None, Body::whole(first))
@@ -131,7 +131,8 @@ impl Exchange {
                 // An actor that died drops the job, and the job tells the router.
                 let _ = hosted.actor.cast(ReplicaMsg::Call(job));
             }
-            Err(text) => answer.refuse(text).await,
+            // No replica could answer it; another one need not try.
+            Err(text) => answer.fault(FaultKind::Exception, text).await,
         }
         Ok(())
     }

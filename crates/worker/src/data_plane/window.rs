@@ -15,14 +15,16 @@ pub(crate) struct Window {
     given: Notify,
 }
 
-impl Window {
-    pub(crate) fn new() -> Window {
+impl Default for Window {
+    fn default() -> Window {
         Window {
             available: AtomicUsize::new(BODY_WINDOW_BYTES_INITIAL),
             given: Notify::new(),
         }
     }
+}
 
+impl Window {
     /// Adds credit from the reader.
     pub(crate) fn give(&self, bytes: usize) {
         let add = |available: usize| Some(available.saturating_add(bytes).min(CREDIT_BYTES_MAX));
@@ -64,7 +66,7 @@ mod tests {
         fn what_is_taken_never_exceeds_the_first_window_and_the_credit(
             steps in proptest::collection::vec((any::<bool>(), 1..200_000usize), 0..100)
         ) {
-            let window = Window::new();
+            let window = Window::default();
             let (mut allowed, mut taken) = (BODY_WINDOW_BYTES_INITIAL, 0);
             for (give, bytes) in steps {
                 if give {
@@ -86,7 +88,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_sender_without_credit_wakes_when_it_comes() {
-        let window = std::sync::Arc::new(Window::new());
+        let window = std::sync::Arc::new(Window::default());
         assert_eq!(window.take(usize::MAX).await, BODY_WINDOW_BYTES_INITIAL);
         let sender = tokio::spawn({
             let window = window.clone();

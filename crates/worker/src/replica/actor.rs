@@ -134,10 +134,8 @@ impl ReplicaOwner {
         if self.cell.phase() != Phase::Starting {
             return;
         }
-        self.code = Some(code.clone());
+        self.code = Some(code);
         self.cell.config_in_force(&self.in_force);
-        let health = tasks::watch_health(code, self.limits.subscribe(), myself.clone());
-        self.beside.spawn(health);
         self.settle(myself);
     }
 
@@ -164,6 +162,13 @@ impl ReplicaOwner {
             self.cell.happened(Event::Reconfigured, "");
             if self.cell.happened(Event::Ready, "") {
                 self.metrics.started();
+                let health = tasks::watch_health(
+                    self.cell.replica_id.clone(),
+                    code.clone(),
+                    self.limits.subscribe(),
+                    myself.clone(),
+                );
+                self.beside.spawn(health);
             }
             return;
         }

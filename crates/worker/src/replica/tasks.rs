@@ -15,7 +15,8 @@ use crate::health::{Health, jittered};
 
 /// Checks health for ever; tells the actor when the replica's standing changed.
 pub(crate) async fn watch_health(
-    replica: Arc<dyn Replica>,
+    replica: String,
+    code: Arc<dyn Replica>,
     limits: watch::Receiver<Limits>,
     actor: ActorRef<ReplicaMsg>,
 ) {
@@ -24,9 +25,9 @@ pub(crate) async fn watch_health(
         let period = limits.borrow().health_check_period;
         tokio::time::sleep(jittered(period, fastrand::f64())).await;
         let timeout = limits.borrow().health_check_timeout;
-        let outcome = check_health(replica.as_ref(), timeout).await;
+        let outcome = check_health(code.as_ref(), timeout).await;
         if let Err(text) = &outcome {
-            tracing::warn!(error = %text, "health check failed");
+            tracing::warn!(replica, error = %text, "health check failed");
         }
         let Some(verdict) = health.observe(outcome) else {
             continue;

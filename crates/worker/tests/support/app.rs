@@ -129,6 +129,10 @@ impl Replica for Echo {
         if user_config.get("bad").is_some() {
             return Err(ConfigError("threshold is not a number".to_owned()));
         }
+        if user_config.get("slow").is_some() {
+            let permit = self.probe.release.acquire().await;
+            permit.expect("never closed").forget();
+        }
         *self.config.lock().unwrap() = user_config;
         Ok(())
     }
