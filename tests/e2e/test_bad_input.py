@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import requests
-
 from support.config import Json
 from support.server import Server
 
@@ -29,6 +28,10 @@ def openai(body: Json) -> bool:
 
 def cohere(body: Json) -> bool:
     return isinstance(body["message"], str)
+
+
+def infer(body: Json) -> bool:
+    return isinstance(body["error"], str)
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ ENDPOINTS = [
         truncates=True,
         knows_models=True,
     ),
-    Endpoint("/infer", {"inputs": ["x"]}, "inputs", tei),
+    Endpoint("/infer", {"inputs": ["x"]}, "inputs", infer),
 ]
 
 

@@ -46,7 +46,9 @@ def test_every_endpoint_is_named_with_its_errors(document: dict[str, Any]) -> No
 
 
 def test_every_path_of_the_document_exists(rag: Server, document: dict[str, Any]) -> None:
-    for path, methods in document["paths"].items():
+    fixed = {path: of for path, of in document["paths"].items() if "{" not in path}
+    assert len(fixed) >= len(POSTS + GETS)
+    for path, methods in fixed.items():
         for method in set(methods) & {"get", "post"}:
             answer = requests.request(method, rag.url + path, timeout=30)
             assert answer.status_code not in (404, 405, 500), f"{method} {path}: {answer.text}"
