@@ -80,6 +80,16 @@ pub enum ModelError {
     /// The caller's input does not fit the model.
     #[error("{0}")]
     Input(String),
+    /// The caller's input is longer than the model takes, and may not be cut.
+    #[error(
+        "the input has {tokens} tokens, at most {tokens_max} are allowed; set truncate to cut it"
+    )]
+    TooLong {
+        /// Tokens of the input, special ones included.
+        tokens: usize,
+        /// What the model takes.
+        tokens_max: usize,
+    },
     /// The engine failed.
     #[error("inference failed: {0}")]
     Engine(String),

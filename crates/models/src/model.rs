@@ -12,7 +12,7 @@ use crate::ort::SessionOptions;
 use crate::pool;
 use crate::resolve::{Choice, Resolved, Task, resolve};
 use crate::settings::Settings;
-use crate::tokenize::{Text, Tokenizer};
+use crate::tokenize::{Cut, Text, Tokenizer};
 
 /// Threads of a replica's engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,9 +154,9 @@ impl TextModel {
         self.width
     }
 
-    /// Encodes texts; long ones are cut if `truncate`, else refused.
-    pub fn encode(&self, texts: &[Text], truncate: bool) -> Result<Vec<Tokens>, ModelError> {
-        let encode = |text: &Text| self.tokenizer.encode(text, truncate);
+    /// Encodes texts; long ones are cut, or refused.
+    pub fn encode(&self, texts: &[Text], cut: Cut) -> Result<Vec<Tokens>, ModelError> {
+        let encode = |text: &Text| self.tokenizer.encode(text, cut);
         texts.iter().map(encode).collect()
     }
 

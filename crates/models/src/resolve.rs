@@ -47,6 +47,8 @@ pub struct Resolved {
     pub labels: Vec<String>,
     /// Name of a compiled-in classification head.
     pub head: Option<String>,
+    /// When the graph's file was written, in seconds since 1970.
+    pub created: u64,
 }
 
 /// Finds a model's files, fetching them where needed. Blocking.
@@ -146,6 +148,7 @@ impl Facts {
         let last = files.file_name().and_then(|name| name.to_str());
         Resolved {
             name,
+            created: written(&graph),
             graph,
             tokenizer,
             revision: last.filter(|name| is_revision(name)).map(str::to_owned),
@@ -217,6 +220,14 @@ impl Facts {
         labels.sort();
         labels.into_iter().map(|(_, name)| name).collect()
     }
+}
+
+fn written(path: &Path) -> u64 {
+    let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+    let since = modified
+        .ok()
+        .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+    since.map_or(0, |since| since.as_secs())
 }
 
 fn is_revision(name: &str) -> bool {

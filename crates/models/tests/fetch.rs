@@ -1,5 +1,10 @@
 //! Fetching against a small file server on the loopback: resumption, cut lines, wrong bytes.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says why it failed by where it panicked"
+)]
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

@@ -2,6 +2,11 @@
 //!
 //! The files come from the user's cache and are fetched where they are missing.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says why it failed by where it panicked"
+)]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +18,7 @@ use mobula_models::metrics::Origin;
 use mobula_models::model::{LoadOptions, TextModel, Threads};
 use mobula_models::resolve::{Choice, Task};
 use mobula_models::settings::Settings;
-use mobula_models::tokenize::Text;
+use mobula_models::tokenize::{Cut, Text};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -99,7 +104,7 @@ async fn tokens_are_those_of_the_reference_and_vectors_point_the_same_way_in_eve
     let (model, reference) = (embedder(), reference());
     assert!(reference.embed.len() >= 20);
     let texts: Vec<Text> = reference.embed.iter().map(|row| one(&row.text)).collect();
-    let rows = model.encode(&texts, true).unwrap();
+    let rows = model.encode(&texts, Cut::End).unwrap();
     for (row, expected) in rows.iter().zip(&reference.embed) {
         assert_eq!(row.ids, expected.ids, "{:?}", expected.text);
     }
@@ -131,7 +136,7 @@ async fn many_callers_at_once_each_get_their_own_answer_from_two_sessions() {
             let (model, reference) = (model.clone(), reference.clone());
             tokio::spawn(async move {
                 let expected = &reference.embed[n % 20];
-                let rows = model.encode(&[one(&expected.text)], true).unwrap();
+                let rows = model.encode(&[one(&expected.text)], Cut::End).unwrap();
                 let vectors = model.embed(rows, true).await.unwrap();
                 cosine(&vectors[0], &vector(&expected.vector))
             })
@@ -147,20 +152,20 @@ async fn many_callers_at_once_each_get_their_own_answer_from_two_sessions() {
 async fn a_text_that_is_too_long_is_refused_unless_it_may_be_cut() {
     let model = embedder();
     let long = [one(&"word ".repeat(1000))];
-    let error = model.encode(&long, false).unwrap_err();
-    assert!(matches!(error, ModelError::Input(_)));
+    let error = model.encode(&long, Cut::Never).unwrap_err();
+    assert!(matches!(error, ModelError::TooLong { .. }));
     assert!(
         error.to_string().contains("1002 tokens, at most 256"),
         "{error}"
     );
-    assert_eq!(model.encode(&long, true).unwrap()[0].ids.len(), 256);
+    assert_eq!(model.encode(&long, Cut::End).unwrap()[0].ids.len(), 256);
 }
 
 #[tokio::test]
 async fn every_token_has_a_vector_and_their_mean_is_the_text_s() {
     let model = embedder();
     let rows = model
-        .encode(&[one("two words"), one("and three words")], false)
+        .encode(&[one("two words"), one("and three words")], Cut::Never)
         .unwrap();
     let tokens = model.embed_tokens(rows.clone()).await.unwrap();
     let pooled = model.embed(rows.clone(), false).await.unwrap();
@@ -179,7 +184,7 @@ async fn the_reranker_puts_the_relevant_text_first_and_scores_as_the_reference_d
     for ranking in reference().rerank {
         let pair = |text: &String| Text::Pair(ranking.query.clone(), text.clone());
         let texts: Vec<Text> = ranking.texts.iter().map(pair).collect();
-        let rows = model.encode(&texts, false).unwrap();
+        let rows = model.encode(&texts, Cut::Never).unwrap();
         let mut alone = Vec::new();
         for row in &rows {
             alone.extend(model.score(vec![row.clone()]).await.unwrap());
@@ -211,7 +216,7 @@ async fn the_classifier_tells_obvious_sentences_apart() {
         .iter()
         .map(|sentence| one(&sentence.text))
         .collect();
-    let rows = model.encode(&texts, false).unwrap();
+    let rows = model.encode(&texts, Cut::Never).unwrap();
     let logits = model.logits(rows.clone()).await.unwrap();
     for (found, expected) in logits.iter().zip(&sentences) {
         for (found, expected) in found.iter().zip(&expected.logits) {
@@ -272,7 +277,7 @@ async fn a_graph_that_is_none_is_an_error_that_names_the_file() {
 async fn a_request_that_is_dropped_leaves_the_engine_free() {
     let model = embedder();
     let rows: Vec<Tokens> = model
-        .encode(&vec![one(&"word ".repeat(200)); 200], true)
+        .encode(&vec![one(&"word ".repeat(200)); 200], Cut::End)
         .unwrap();
     let run = model.embed(rows, true);
     assert!(
@@ -280,6 +285,6 @@ async fn a_request_that_is_dropped_leaves_the_engine_free() {
             .await
             .is_err()
     );
-    let rows = model.encode(&[one("after")], false).unwrap();
+    let rows = model.encode(&[one("after")], Cut::Never).unwrap();
     assert_eq!(model.embed(rows, true).await.unwrap().len(), 1);
 }
