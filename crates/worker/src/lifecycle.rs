@@ -1,4 +1,4 @@
-//! The life of a replica: one match over (phase, event). Pure.
+//! The life of a replica: one exhaustive match over (phase, event). Pure.
 //!
 //! ```text
 //! Starting -> Running <-> Updating
@@ -52,81 +52,61 @@ pub(crate) enum Event {
 
 /// The phase after `event`; `None` when the event changes nothing in this phase.
 pub(crate) fn next(phase: Phase, event: Event) -> Option<Phase> {
-    match (phase, event) {
-        (Phase::Starting, Event::Ready)
-        | (Phase::Updating, Event::Reconfigured)
-        | (Phase::Unhealthy, Event::HealthRegained) => Some(Phase::Running),
-
-        (Phase::Running, Event::Reconfigure) => Some(Phase::Updating),
-        (Phase::Running | Phase::Updating, Event::HealthLost) => Some(Phase::Unhealthy),
-
-        (
-            Phase::Starting | Phase::Running | Phase::Updating | Phase::Unhealthy | Phase::Failed,
-            Event::Stop,
-        ) => Some(Phase::Draining),
-        (Phase::Starting | Phase::Running | Phase::Updating | Phase::Unhealthy, Event::Died) => {
-            Some(Phase::Failed)
-        }
-        // A death while stopping is a stop: nobody needs a replacement.
-        (Phase::Draining, Event::Drained | Event::Died) => Some(Phase::Stopped),
-
-        // A config that comes while starting is applied before Ready; one for an unhealthy
-        // replica is applied without hiding that it is unhealthy.
-        (
-            Phase::Starting,
+    match phase {
+        Phase::Starting => match event {
+            Event::Ready => Some(Phase::Running),
+            Event::Stop => Some(Phase::Draining),
+            Event::Died => Some(Phase::Failed),
+            // A config that comes while starting is applied before Ready.
             Event::Reconfigure
             | Event::Reconfigured
             | Event::HealthLost
             | Event::HealthRegained
-            | Event::Drained,
-        )
-        | (
-            Phase::Running,
-            Event::Ready | Event::Reconfigured | Event::HealthRegained | Event::Drained,
-        )
-        | (
-            Phase::Updating,
-            Event::Ready | Event::Reconfigure | Event::HealthRegained | Event::Drained,
-        )
-        | (
-            Phase::Unhealthy,
-            Event::Ready
-            | Event::Reconfigure
-            | Event::Reconfigured
-            | Event::HealthLost
-            | Event::Drained,
-        )
-        | (
-            Phase::Draining,
+            | Event::Drained => None,
+        },
+        Phase::Running | Phase::Updating | Phase::Unhealthy => serving(phase, event),
+        // A death while stopping is a stop: nobody needs a replacement.
+        Phase::Draining => match event {
+            Event::Drained | Event::Died => Some(Phase::Stopped),
             Event::Ready
             | Event::Reconfigure
             | Event::Reconfigured
             | Event::HealthLost
             | Event::HealthRegained
-            | Event::Stop,
-        )
-        | (
-            Phase::Failed,
+            | Event::Stop => None,
+        },
+        // It may still finish what it accepted.
+        Phase::Failed => match event {
+            Event::Stop => Some(Phase::Draining),
             Event::Ready
             | Event::Reconfigure
             | Event::Reconfigured
             | Event::HealthLost
             | Event::HealthRegained
             | Event::Drained
-            | Event::Died,
-        )
-        | (
-            Phase::Stopped,
-            Event::Ready
-            | Event::Reconfigure
-            | Event::Reconfigured
-            | Event::HealthLost
-            | Event::HealthRegained
-            | Event::Stop
-            | Event::Drained
-            | Event::Died,
-        ) => None,
+            | Event::Died => None,
+        },
+        Phase::Stopped => None,
     }
+}
+
+/// The phases in which the replica takes calls.
+fn serving(phase: Phase, event: Event) -> Option<Phase> {
+    let after = match event {
+        Event::Stop => Phase::Draining,
+        Event::Died => Phase::Failed,
+        Event::HealthLost => Phase::Unhealthy,
+        Event::HealthRegained if phase == Phase::Unhealthy => Phase::Running,
+        // A config for an unhealthy replica is applied without hiding that it is unhealthy.
+        Event::Reconfigure if phase == Phase::Running => Phase::Updating,
+        Event::Reconfigured if phase == Phase::Updating => Phase::Running,
+        Event::HealthRegained
+        | Event::Reconfigure
+        | Event::Reconfigured
+        | Event::Ready
+        | Event::Drained => return None,
+    };
+    (after != phase).then_some(after)
 }
 
 /// Whether the replica takes calls in this phase.

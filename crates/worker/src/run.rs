@@ -11,7 +11,7 @@ use mobula_process::net::{self, Addr};
 use mobula_proto::v1::Resources;
 use ractor::{Actor, ActorRef};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::WorkerError;
@@ -67,12 +67,60 @@ pub struct WorkerConfig {
     pub shutdown: CancellationToken,
 }
 
+/// What is up while a worker lives.
+struct House {
+    board: Arc<Board>,
+    host: ActorRef<HostMsg>,
+    data_addr: Addr,
+    /// Fires to close the data plane.
+    closing: CancellationToken,
+    /// Set when the worker was told to end.
+    draining: watch::Sender<bool>,
+    /// Whether a head is there.
+    connected: watch::Receiver<bool>,
+    /// Fired by the head.
+    retire: CancellationToken,
+    /// The session and the upkeep of metrics; they end with the house.
+    _beside: JoinSet<()>,
+}
+
+/// A house, and the two tasks that must not end before it.
+struct Built {
+    house: House,
+    server: JoinSet<Result<(), WorkerError>>,
+    host_task: JoinHandle<()>,
+}
+
 /// Runs a worker until `shutdown` fires or the head retires it, and everything has drained.
 ///
 /// # Errors
 /// When the data plane cannot listen or fails, or the replica host dies.
 pub async fn run(config: WorkerConfig) -> Result<(), WorkerError> {
     crate::metrics::describe();
+    let shutdown = config.shutdown.clone();
+    let Built {
+        house,
+        mut server,
+        mut host_task,
+    } = build(config).await?;
+    tracing::info!(data_addr = %house.data_addr, "worker is up");
+    let ended = tokio::select! {
+        () = until_told(&house, &shutdown) => Ok(()),
+        served = joined(&mut server) => served,
+        _ = &mut host_task => Err(WorkerError::Host("has died".to_owned())),
+    };
+    if ended.is_ok() {
+        drain(&house.board, &house.host).await;
+    }
+    house.closing.cancel();
+    let closed = joined(&mut server).await;
+    house.host.stop(None);
+    remove_socket(&house.data_addr);
+    ended.and(closed)
+}
+
+/// Brings everything up: first what can fail, then what lives on.
+async fn build(config: WorkerConfig) -> Result<Built, WorkerError> {
     let WorkerConfig {
         head,
         data_addr,
@@ -84,7 +132,7 @@ pub async fn run(config: WorkerConfig) -> Result<(), WorkerError> {
         registry,
         env,
         metrics,
-        shutdown,
+        shutdown: _,
     } = config;
     let listener = net::listen(&data_addr).await?;
     let data_addr = listener.local_addr()?;
@@ -97,7 +145,6 @@ pub async fn run(config: WorkerConfig) -> Result<(), WorkerError> {
         capacity,
         labels: labels.into_iter().collect(),
     };
-
     let board = Board::new();
     let builder = Arc::new(Builder { registry, env });
     let host_args = HostArgs {
@@ -108,71 +155,65 @@ pub async fn run(config: WorkerConfig) -> Result<(), WorkerError> {
         .await
         .map_err(|error| WorkerError::Host(error.to_string()))?;
 
-    // Both end with this function, however it returns.
-    let mut beside = JoinSet::new();
-    beside.spawn(upkeep(metrics.clone()));
     let (draining, told_draining) = watch::channel(false);
-    let (connected, is_connected) = watch::channel(false);
+    let (is_connected, connected) = watch::channel(false);
     let retire = CancellationToken::new();
-    beside.spawn(
-        Session {
-            heads: head,
-            identity,
-            board: board.clone(),
-            host: host.clone(),
-            draining: told_draining,
-            connected,
-            retire: retire.clone(),
-        }
-        .run(),
-    );
+    let session = Session {
+        heads: head,
+        identity,
+        board: board.clone(),
+        host: host.clone(),
+        draining: told_draining,
+        connected: is_connected,
+        retire: retire.clone(),
+    };
     let closing = CancellationToken::new();
     let data_plane = DataPlane {
         board: board.clone(),
-        metrics,
+        metrics: metrics.clone(),
         closing: closing.clone(),
     };
+    let mut beside = JoinSet::new();
+    beside.spawn(upkeep(metrics));
+    beside.spawn(session.run());
     let mut server = JoinSet::new();
     server.spawn(serve(listener, data_plane));
-    tracing::info!(data_addr = %data_addr, "worker is up");
-
-    let ended = tokio::select! {
-        () = until_told(&shutdown, &retire, &draining, is_connected, &board) => Ok(()),
-        served = joined(&mut server) => served,
-        _ = host_task => Err(WorkerError::Host("has died".to_owned())),
-    };
-    if ended.is_ok() {
-        drain(&board, &host).await;
-    }
-    closing.cancel();
-    let closed = joined(&mut server).await;
-    host.stop(None);
-    remove_socket(&data_addr);
-    ended.and(closed)
+    Ok(Built {
+        house: House {
+            board,
+            host,
+            data_addr,
+            closing,
+            draining,
+            connected,
+            retire,
+            _beside: beside,
+        },
+        server,
+        host_task,
+    })
 }
 
 /// Waits for the word to end: the head's, or this process's and then the head's for a while.
-async fn until_told(
-    shutdown: &CancellationToken,
-    retire: &CancellationToken,
-    draining: &watch::Sender<bool>,
-    connected: watch::Receiver<bool>,
-    board: &Board,
-) {
+async fn until_told(house: &House, shutdown: &CancellationToken) {
     tokio::select! {
-        () = retire.cancelled() => tracing::info!("retired by the head"),
+        () = house.retire.cancelled() => tracing::info!("retired by the head"),
         () = shutdown.cancelled() => {
             tracing::info!("told to end, waiting for the head to move the replicas");
-            draining.send_replace(true);
-            tokio::select! {
-                () = retire.cancelled() => {}
-                () = board.all(|_| false) => tracing::info!("no replicas here any more"),
-                () = tokio::time::sleep(RETIRE_WAIT_MAX) => tracing::warn!("the head let us wait"),
-                () = away(connected) => tracing::warn!("no head, draining alone"),
-            }
+            house.draining.send_replace(true);
+            until_moved(house).await;
         }
     }
-    draining.send_replace(true);
+    house.draining.send_replace(true);
+}
+
+async fn until_moved(house: &House) {
+    tokio::select! {
+        () = house.retire.cancelled() => {}
+        () = house.board.all(|_| false) => tracing::info!("no replicas here any more"),
+        () = tokio::time::sleep(RETIRE_WAIT_MAX) => tracing::warn!("the head let us wait"),
+        () = away(house.connected.clone()) => tracing::warn!("no head, draining alone"),
+    }
 }
 
 /// Returns when no head was there for [`HEAD_AWAY_WAIT_MAX`] without a break.
