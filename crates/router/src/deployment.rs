@@ -1,0 +1,322 @@
+//! A deployment as the router keeps it: its queue, and permits to occupy one slot of a replica.
+//!
+//! The shell of `queue`: it locks, wakes those who may start, and gives slots back when a permit
+//! is dropped. What may start is decided there.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use metrics::Gauge;
+use mobula_proto::v1;
+use tokio::sync::{Notify, oneshot};
+
+use crate::dispatch::Worker;
+use crate::limits::{FULL_PAUSE_MAX, FULL_PAUSE_MIN};
+use crate::metrics::{DeploymentMetrics, milliseconds};
+use crate::queue::{Admission, Dice, Limits, Queue, Refusal, ReplicaKey, Seq, Start};
+use crate::sync::lock;
+
+/// One deployment of one application, as long as the table has it.
+pub struct Deployment {
+    /// Name of the application.
+    pub application: String,
+    /// Name of the deployment.
+    pub name: String,
+    /// What is counted.
+    pub metrics: DeploymentMetrics,
+    queue: Mutex<Queue<Arc<Target>, Waiter>>,
+    backpressure: Mutex<Backpressure>,
+    /// Told when somebody begins to wait: from zero replicas every millisecond counts.
+    waiting: Arc<Notify>,
+}
+
+/// How to reach one replica.
+pub struct Target {
+    /// Its id.
+    pub replica_id: String,
+    /// The worker that hosts it.
+    pub worker: Arc<Worker>,
+    load: Gauge,
+}
+
+/// What the user chose to answer when the queue is full.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Backpressure {
+    /// 503 or 429.
+    pub status: u16,
+    /// Value of `retry-after`.
+    pub retry_after_s: Option<f64>,
+}
+
+/// The right to occupy one slot of one replica; dropping it gives the slot to the next.
+pub struct Permit {
+    deployment: Arc<Deployment>,
+    key: ReplicaKey,
+    seq: Seq,
+    target: Arc<Target>,
+    /// The slot was given back by other means than dropping.
+    returned: bool,
+}
+
+type Waiter = oneshot::Sender<Result<Permit, Refusal>>;
+
+/// Takes a request out of the queue when it is no longer wanted.
+struct InLine<'a> {
+    deployment: &'a Deployment,
+    seq: Seq,
+}
+
+// === impl Deployment ===
+
+impl Deployment {
+    /// A deployment without replicas; [`Deployment::update`] tells the rest.
+    pub fn new(application: &str, name: &str, handle: &str, waiting: Arc<Notify>) -> Deployment {
+        let limits = Limits {
+            ongoing_max: 1,
+            queued_max: -1,
+        };
+        Deployment {
+            application: application.to_owned(),
+            name: name.to_owned(),
+            metrics: DeploymentMetrics::new(application, name, handle),
+            queue: Mutex::new(Queue::new(limits)),
+            backpressure: Mutex::new(Backpressure {
+                status: 503,
+                retry_after_s: None,
+            }),
+            waiting,
+        }
+    }
+
+    /// Waits for a slot: at once when a replica has one, otherwise in line until there is one or
+    /// the deployment ends. Dropping the future leaves the line.
+    pub async fn acquire(self: &Arc<Self>) -> Result<Permit, Refusal> {
+        let mut slot = None;
+        let admission = lock(&self.queue).admit(dice(), || waiter(&mut slot));
+        if let Admission::Start { .. } = admission {
+            self.metrics.fulfillment.record(0.0);
+            return self.follow(admission, slot).await;
+        }
+        let came = Instant::now();
+        let permit = self.follow(admission, slot).await;
+        self.metrics
+            .fulfillment
+            .record(milliseconds(came.elapsed()));
+        permit
+    }
+
+    async fn follow(
+        self: &Arc<Self>,
+        admission: Admission<Arc<Target>>,
+        slot: Option<oneshot::Receiver<Result<Permit, Refusal>>>,
+    ) -> Result<Permit, Refusal> {
+        let seq = match admission {
+            Admission::Start { key, seq, target } => return Ok(self.permit(key, seq, target)),
+            Admission::Refuse(refusal) => return Err(refusal),
+            Admission::Wait(seq) => seq,
+        };
+        let Some(slot) = slot else {
+            return Err(Refusal::Deleted);
+        };
+        self.waiting.notify_one();
+        // Declared after `slot`, so dropped before it: out of the line first, and a permit that
+        // was sent meanwhile goes back when `slot` is dropped.
+        let _in_line = InLine {
+            deployment: self,
+            seq,
+        };
+        // The sender is only dropped with the queue.
+        slot.await.unwrap_or(Err(Refusal::Deleted))
+    }
+
+    /// What the table says. `targets` is called under the queue's lock, so that what it says
+    /// about reachability cannot be older than what the queue was told.
+    pub fn update(
+        self: &Arc<Self>,
+        table: &v1::TableDeployment,
+        targets: impl FnOnce() -> Vec<(String, Arc<Target>, bool)>,
+    ) {
+        *lock(&self.backpressure) = Backpressure {
+            status: u16::try_from(table.backpressure_status_code).unwrap_or(503),
+            retry_after_s: table.backpressure_retry_after_s,
+        };
+        let limits = Limits {
+            ongoing_max: table.max_ongoing_requests,
+            queued_max: table.max_queued_requests,
+        };
+        let end = table.failed.then_some(Refusal::Failed);
+        let (started, ended) = {
+            let mut queue = lock(&self.queue);
+            let started = queue.set_replicas(limits, targets(), dice());
+            (started, queue.set_end(end))
+        };
+        self.deliver(started);
+        end_all(ended, Refusal::Failed);
+    }
+
+    /// The table no longer has the deployment.
+    pub fn delete(self: &Arc<Self>) {
+        let limits = Limits {
+            ongoing_max: 0,
+            queued_max: 0,
+        };
+        let ended = {
+            let mut queue = lock(&self.queue);
+            queue.set_replicas(limits, Vec::new(), dice());
+            queue.set_end(Some(Refusal::Deleted))
+        };
+        end_all(ended, Refusal::Deleted);
+        self.metrics.load(0, 0, 0);
+    }
+
+    /// The connection to a worker came up or broke.
+    pub fn set_reachable(self: &Arc<Self>, worker: &Arc<Worker>, reachable: bool) {
+        let started = lock(&self.queue).set_reachable(
+            |target| Arc::ptr_eq(&target.worker, worker),
+            reachable,
+            dice(),
+        );
+        self.deliver(started);
+    }
+
+    /// Load now; also publishes it as metrics.
+    pub fn load(&self) -> (usize, u32) {
+        let queue = lock(&self.queue);
+        let (queued, ongoing) = (queue.queued(), queue.ongoing());
+        self.metrics.load(queued, ongoing, queue.queued_max());
+        for load in queue.loads() {
+            load.target.load.set(f64::from(load.ongoing + load.queued));
+        }
+        (queued, ongoing)
+    }
+
+    /// What to answer when the queue is full.
+    pub fn backpressure(&self) -> Backpressure {
+        *lock(&self.backpressure)
+    }
+
+    fn permit(self: &Arc<Self>, key: ReplicaKey, seq: Seq, target: Arc<Target>) -> Permit {
+        Permit {
+            deployment: Arc::clone(self),
+            key,
+            seq,
+            target,
+            returned: false,
+        }
+    }
+
+    /// Wakes those who may start. Never under the queue's lock: the permit of somebody who has
+    /// left goes straight back to the queue.
+    fn deliver(self: &Arc<Self>, started: Vec<Start<Arc<Target>, Waiter>>) {
+        for start in started {
+            let permit = self.permit(start.key, start.seq, start.target);
+            drop(start.waiter.send(Ok(permit)));
+        }
+    }
+}
+
+fn waiter(slot: &mut Option<oneshot::Receiver<Result<Permit, Refusal>>>) -> Waiter {
+    let (sender, receiver) = oneshot::channel();
+    *slot = Some(receiver);
+    sender
+}
+
+fn end_all(waiters: Vec<Waiter>, refusal: Refusal) {
+    for waiter in waiters {
+        drop(waiter.send(Err(refusal)));
+    }
+}
+
+fn dice() -> Dice {
+    Dice::new(fastrand::u64(..))
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        lock(&self.deployment.queue).cancel(self.seq);
+    }
+}
+
+// === impl Target ===
+
+impl Target {
+    /// A replica of a deployment.
+    pub fn new(replica_id: &str, worker: Arc<Worker>, metrics: &DeploymentMetrics) -> Target {
+        Target {
+            replica_id: replica_id.to_owned(),
+            worker,
+            load: metrics.replica(replica_id),
+        }
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        self.load.set(0.0);
+    }
+}
+
+// === impl Permit ===
+
+impl Permit {
+    /// The replica.
+    pub fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+
+    /// The replica did not take the request: gives the slot back and waits for another, without
+    /// losing the place in line. The replica is left alone for a while.
+    pub async fn elsewhere(mut self) -> Result<Permit, Refusal> {
+        self.returned = true;
+        let deployment = Arc::clone(&self.deployment);
+        deployment.metrics.refused.increment(1);
+        let mut slot = None;
+        let refused =
+            lock(&deployment.queue).refused(self.key, self.seq, dice(), || waiter(&mut slot));
+        let pause = pause_after(refused.in_a_row);
+        tokio::spawn(resume_later(Arc::clone(&deployment), self.key, pause));
+        drop(self);
+        deployment.follow(refused.admission, slot).await
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if !self.returned {
+            let started = lock(&self.deployment.queue).release(self.key);
+            self.deployment.deliver(started);
+        }
+    }
+}
+
+fn pause_after(refusals_in_a_row: u32) -> Duration {
+    let doublings = refusals_in_a_row.saturating_sub(1).min(16);
+    FULL_PAUSE_MIN
+        .saturating_mul(1 << doublings)
+        .min(FULL_PAUSE_MAX)
+}
+
+fn resume_later(
+    deployment: Arc<Deployment>,
+    key: ReplicaKey,
+    pause: Duration,
+) -> impl Future<Output = ()> + Send {
+    async move {
+        tokio::time::sleep(pause).await;
+        let started = lock(&deployment.queue).resume(key, dice());
+        deployment.deliver(started);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_that_keeps_refusing_is_left_alone_longer_up_to_a_limit() {
+        assert_eq!(pause_after(1), FULL_PAUSE_MIN);
+        assert_eq!(pause_after(2), FULL_PAUSE_MIN * 2);
+        assert_eq!(pause_after(u32::MAX), FULL_PAUSE_MAX);
+    }
+}

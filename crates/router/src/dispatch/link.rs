@@ -1,0 +1,173 @@
+//! One living exchange with a worker: the calls on it and the frames in both directions.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use futures_util::Stream;
+use mobula_proto::v1::{self, frame::Kind};
+use thiserror::Error;
+use tokio::sync::Notify;
+
+use super::call::{Call, CallHandle};
+use super::outbox::Outbox;
+use crate::deployment::Permit;
+use crate::sync::lock;
+
+/// The connection is gone.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("the connection to the worker is closed")]
+pub struct LinkClosed;
+
+/// One exchange. A new connection is a new link.
+#[derive(Default)]
+pub struct Link {
+    outbox: Outbox,
+    calls: Mutex<Calls>,
+    next: AtomicU64,
+    /// Told when the last call has ended.
+    idle: Notify,
+}
+
+#[derive(Default)]
+struct Calls {
+    closed: bool,
+    open: HashMap<u64, Arc<Call>, BuildHasherDefault<NumberHasher>>,
+}
+
+/// Call numbers are ours and count up: there is nothing to defend a hash against.
+#[derive(Default)]
+struct NumberHasher(u64);
+
+/// The frames of a link as the body of its request stream.
+pub struct Outgoing(pub Arc<Link>);
+
+// === impl Link ===
+
+impl Link {
+    /// Registers a call and sends its first frame. Gives the permit back when the link is gone.
+    pub async fn begin(
+        self: &Arc<Self>,
+        call: v1::Call,
+        permit: Permit,
+    ) -> Result<CallHandle, Permit> {
+        let request = self.next.fetch_add(1, Ordering::Relaxed);
+        let state = {
+            let mut calls = lock(&self.calls);
+            if calls.closed {
+                return Err(permit);
+            }
+            let state = Arc::new(Call::new(permit, call.body.len()));
+            calls.open.insert(request, Arc::clone(&state));
+            state
+        };
+        let handle = CallHandle::new(Arc::clone(self), request, state);
+        let frame = v1::Frame {
+            request,
+            kind: Some(Kind::Call(call)),
+        };
+        // Should the link close now, the call is among those that are told.
+        let _ = self.outbox.send(frame).await;
+        Ok(handle)
+    }
+
+    /// Sends a frame without waiting.
+    pub fn push(&self, request: u64, kind: Kind) {
+        let kind = Some(kind);
+        self.outbox.push(v1::Frame { request, kind });
+    }
+
+    /// Sends a frame when there is room.
+    pub async fn send(&self, request: u64, kind: Kind) -> Result<(), LinkClosed> {
+        let kind = Some(kind);
+        self.outbox.send(v1::Frame { request, kind }).await
+    }
+
+    /// Nobody waits for the call any more.
+    pub fn cancel(&self, request: u64) {
+        if self.forget(request).is_some() {
+            self.push(request, Kind::Cancel(v1::Cancel {}));
+        }
+    }
+
+    /// Frames came from the worker.
+    pub fn on_batch(&self, batch: v1::FrameBatch) {
+        for frame in batch.frames {
+            let Some(kind) = frame.kind else { continue };
+            let call = lock(&self.calls).open.get(&frame.request).cloned();
+            // Unknown: cancelled, and the worker had not heard of it yet.
+            let Some(call) = call else { continue };
+            if call.on_frame(kind) {
+                self.forget(frame.request);
+            }
+        }
+    }
+
+    /// The connection broke: tells every call.
+    pub fn close(&self) {
+        self.outbox.close();
+        let open = {
+            let mut calls = lock(&self.calls);
+            calls.closed = true;
+            std::mem::take(&mut calls.open)
+        };
+        for call in open.into_values() {
+            call.on_lost();
+        }
+        self.idle.notify_waiters();
+    }
+
+    /// Waits until no call is open.
+    pub async fn drained(&self) {
+        loop {
+            let idle = self.idle.notified();
+            if lock(&self.calls).open.is_empty() {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    fn forget(&self, request: u64) -> Option<Arc<Call>> {
+        let (call, idle) = {
+            let mut calls = lock(&self.calls);
+            (calls.open.remove(&request), calls.open.is_empty())
+        };
+        if idle {
+            self.idle.notify_waiters();
+        }
+        call
+    }
+}
+
+// === impl Outgoing ===
+
+impl Stream for Outgoing {
+    type Item = v1::FrameBatch;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<v1::FrameBatch>> {
+        self.0.outbox.poll_batch(cx)
+    }
+}
+
+// === impl NumberHasher ===
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The map takes the upper bits for its own use: spread a counter over all of them.
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}

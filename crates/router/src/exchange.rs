@@ -1,0 +1,114 @@
+//! One request from its admission to the beginning of its answer: acquires a permit, calls the
+//! replica, and goes elsewhere when the replica did not take the request.
+//!
+//! Not here: what the client speaks (`ingress`), and the deadline, at which the caller drops the
+//! whole.
+
+use bytes::Bytes;
+use mobula_proto::v1;
+
+use crate::core::RouteEntry;
+use crate::deployment::Permit;
+use crate::dispatch::{CallHandle, First, Upload, UploadError};
+use crate::limits::REPEATS_MAX;
+use crate::queue::Refusal;
+
+/// An answer has begun.
+pub struct Answer {
+    /// Its head and the first piece of its body.
+    pub reply: v1::Reply,
+    /// The rest; none when the reply is whole.
+    pub rest: Option<CallHandle>,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Failure {
+    /// Refused by the queue.
+    Refused(Refusal),
+    /// The replica's code failed.
+    Internal,
+    /// The replica was lost with the request in it.
+    ReplicaDied,
+    /// The client's body did not arrive.
+    Upload(UploadError),
+}
+
+/// A request, ready to be sent as often as it takes.
+pub struct Ask<F> {
+    /// Makes the call's frame, without body, for a replica.
+    pub call: F,
+    /// The body.
+    pub upload: Upload,
+    /// Whether a replica may execute it although another may have done so already.
+    pub repeatable: bool,
+}
+
+/// What became of one attempt.
+enum Attempt {
+    Answered(Answer),
+    Elsewhere(Permit),
+    Failed(Failure),
+}
+
+impl<F: Fn(&str) -> v1::Call> Ask<F> {
+    /// Sends the request until a replica answers it.
+    pub async fn answer(mut self, route: &RouteEntry) -> Result<Answer, Failure> {
+        let mut repeats = 0;
+        let mut permit = route.deployment.acquire().await.map_err(Failure::Refused)?;
+        route.metrics.handed_over();
+        loop {
+            permit = match self.attempt(permit, route, &mut repeats).await {
+                Attempt::Answered(answer) => return Ok(answer),
+                Attempt::Failed(failure) => return Err(failure),
+                Attempt::Elsewhere(permit) => permit.elsewhere().await.map_err(Failure::Refused)?,
+            };
+        }
+    }
+
+    async fn attempt(&mut self, permit: Permit, route: &RouteEntry, repeats: &mut u32) -> Attempt {
+        let target = permit.target();
+        let Some(link) = target.worker.link() else {
+            return Attempt::Elsewhere(permit);
+        };
+        let mut call = (self.call)(&target.replica_id);
+        call.body = Bytes::clone(&self.upload.first);
+        call.end = self.upload.rest.is_none();
+        let mut handle = match link.begin(call, permit).await {
+            Ok(handle) => handle,
+            Err(permit) => return Attempt::Elsewhere(permit),
+        };
+        if self.upload.rest.is_some() && handle.call().credit().await.is_some() {
+            // Taken: from here on the body belongs to this replica.
+            self.repeatable = false;
+            if let Some(rest) = self.upload.rest.take() {
+                rest.send(&mut handle);
+            }
+        }
+        match handle.first().await {
+            First::Reply(reply) => Attempt::Answered(Answer::new(reply, handle)),
+            First::NotTaken(permit) => Attempt::Elsewhere(permit),
+            First::Died(Some(permit)) if self.repeatable && *repeats < REPEATS_MAX => {
+                *repeats += 1;
+                route.deployment.metrics.repeated.increment(1);
+                Attempt::Elsewhere(permit)
+            }
+            First::Died(_) => Attempt::Failed(Failure::ReplicaDied),
+            First::Failed => Attempt::Failed(Failure::Internal),
+            First::Upload(error) => Attempt::Failed(Failure::Upload(error)),
+        }
+    }
+}
+
+impl Answer {
+    fn new(reply: v1::Reply, mut handle: CallHandle) -> Answer {
+        if reply.end {
+            return Answer { reply, rest: None };
+        }
+        handle.consumed(reply.body.len());
+        Answer {
+            reply,
+            rest: Some(handle),
+        }
+    }
+}

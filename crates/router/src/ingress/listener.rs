@@ -1,0 +1,314 @@
+//! The ports: opened when the table has an ingress, closed and drained when it has none or the
+//! router stops. A port that is taken is tried again, and reported meanwhile.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use mobula_proto::v1;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connection::{Activity, Answering, Patience, Watched};
+use super::{GrpcIngress, HttpIngress};
+use crate::core::{Core, Listening};
+use crate::error::RouterError;
+use crate::limits::{
+    ACCEPT_RETRY_DELAY, BIND_RETRY_DELAY, CONNECTIONS_MAX, DRAIN_SECONDS_MAX, HEADER_BYTES_MAX,
+    HEADER_READ_SECONDS_MAX, HEADERS_MAX, HTTP2_STREAMS_MAX,
+};
+
+/// HTTP/2 window of one request's body, and of all on one connection.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+
+/// HTTP/2 pings find clients that vanished without a word.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// What answers on a port.
+pub trait Port: Send + Sync + 'static {
+    /// Body of the answers.
+    type Body: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static;
+
+    /// Answers one request.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// Notes where it listens, or why it does not.
+    fn note(listening: &mut Listening, outcome: Result<String, String>);
+}
+
+/// What the ports need besides the table.
+pub struct Ports {
+    /// Shared state.
+    pub core: Arc<Core>,
+    /// Limit of HTTP bodies.
+    pub body_bytes_max: u64,
+    /// For gRPC reflection.
+    pub descriptor_sets: Vec<&'static [u8]>,
+}
+
+/// Opens and closes the ports as the table says, until the router stops; then drains.
+pub async fn run(ports: Ports, shutdown: CancellationToken) -> Result<(), RouterError> {
+    let core = Arc::clone(&ports.core);
+    let mut tables = core.version.subscribe();
+    while !shutdown.is_cancelled() {
+        let asked = core.snapshot.load().table.ingress.clone();
+        let Some(ingress) = asked else {
+            tokio::select! {
+                _ = tables.changed() => {}
+                () = shutdown.cancelled() => {}
+            }
+            continue;
+        };
+        let close = shutdown.child_token();
+        let gone = async {
+            while core.snapshot.load().table.ingress.is_some() {
+                // The sender lives in `core`.
+                drop(tables.changed().await);
+            }
+            close.cancel();
+        };
+        let open = serve(&ports, &ingress, &close);
+        // `gone` ends first or not at all.
+        let (served, ()) = tokio::join!(open, async {
+            tokio::select! {
+                () = gone => {}
+                () = close.cancelled() => {}
+            }
+        });
+        served?;
+    }
+    Ok(())
+}
+
+/// Serves both ports until told to close, then until both are drained.
+async fn serve(
+    ports: &Ports,
+    ingress: &v1::Ingress,
+    close: &CancellationToken,
+) -> Result<(), RouterError> {
+    let patience = Patience {
+        head: HEADER_READ_SECONDS_MAX,
+        idle: Duration::try_from_secs_f64(ingress.keep_alive_timeout_s)
+            .ok()
+            .filter(|idle| !idle.is_zero())
+            .unwrap_or(KEEP_ALIVE_DEFAULT),
+    };
+    let core = &ports.core;
+    let timeout = ingress.http_request_timeout_s;
+    let http = HttpIngress::new(Arc::clone(core), ports.body_bytes_max, timeout);
+    let grpc = GrpcIngress::new(
+        Arc::clone(core),
+        ingress.grpc_request_timeout_s,
+        ingress.grpc_reflection.then_some(&ports.descriptor_sets),
+    )?;
+    let host = ingress.http_host.as_str();
+    tokio::join!(
+        keep_open(core, (host, ingress.http_port), http, patience, close),
+        keep_open(core, (host, ingress.grpc_port), grpc, patience, close),
+    );
+    Ok(())
+}
+
+/// Ray's default.
+const KEEP_ALIVE_DEFAULT: Duration = Duration::from_secs(90);
+
+async fn keep_open<P: Port>(
+    core: &Core,
+    (host, port): (&str, u32),
+    service: P,
+    patience: Patience,
+    close: &CancellationToken,
+) {
+    let note = |outcome| core.listening.send_modify(|all| P::note(all, outcome));
+    let listener = loop {
+        match bind(host, port).await {
+            Ok(listener) => break listener,
+            Err(error) => {
+                tracing::warn!(host, port, error, "port not opened");
+                note(Err(format!("cannot listen on {host}:{port}: {error}")));
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(BIND_RETRY_DELAY) => {}
+            () = close.cancelled() => return,
+        }
+    };
+    let addr = listener
+        .local_addr()
+        .map(|addr: SocketAddr| addr.to_string());
+    let addr = addr.unwrap_or_default();
+    tracing::info!(addr, "ingress open");
+    note(Ok(addr.clone()));
+    accept(listener, Arc::new(service), patience, close).await;
+    note(Ok(String::new()));
+    tracing::info!(addr, "ingress closed");
+}
+
+async fn bind(host: &str, port: u32) -> Result<TcpListener, String> {
+    let port = u16::try_from(port).map_err(|_| "a port is at most 65535".to_owned())?;
+    let bound = TcpListener::bind((host, port)).await;
+    bound.map_err(|error| error.to_string())
+}
+
+/// Accepts until told to close; then lets what is in progress end, up to a limit.
+async fn accept<P: Port>(
+    listener: TcpListener,
+    service: Arc<P>,
+    patience: Patience,
+    close: &CancellationToken,
+) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections = TaskTracker::new();
+    // Cancelled when the time for draining is over; the connections' futures are dropped then.
+    let cut = CancellationToken::new();
+    loop {
+        let accepted = async {
+            // The semaphore is never closed.
+            let permit = Arc::clone(&room).acquire_owned().await.ok()?;
+            Some((permit, listener.accept().await))
+        };
+        let (permit, accepted) = tokio::select! {
+            accepted = accepted => match accepted {
+                Some(accepted) => accepted,
+                None => break,
+            },
+            () = close.cancelled() => break,
+        };
+        match accepted {
+            Ok((socket, _)) => {
+                let connection = connection(socket, Arc::clone(&service), patience, close.clone());
+                let cut = cut.clone();
+                connections.spawn(async move {
+                    cut.run_until_cancelled(connection).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "connection not accepted");
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
+            }
+        }
+    }
+    drop(listener);
+    connections.close();
+    let drained = tokio::time::timeout(DRAIN_SECONDS_MAX, connections.wait()).await;
+    if drained.is_err() {
+        tracing::warn!(
+            left = connections.len(),
+            "connections cut off after draining"
+        );
+        cut.cancel();
+        connections.wait().await;
+    }
+}
+
+async fn connection<P: Port>(
+    socket: TcpStream,
+    service: Arc<P>,
+    patience: Patience,
+    close: CancellationToken,
+) {
+    // Answers go out whole; waiting for more only adds delay.
+    drop(socket.set_nodelay(true));
+    let activity = Arc::new(Activity::default());
+    let io = Watched::new(TokioIo::new(socket), Arc::clone(&activity));
+    let answer = service_fn(|request: Request<Incoming>| {
+        let service = Arc::clone(&service);
+        let is_http2 = request.version() == http::Version::HTTP_2;
+        let answering: Answering = activity.on_head(is_http2);
+        async move {
+            let response = service.answer(request).await;
+            Ok::<_, Infallible>(response.map(|body| answering.hold(body)))
+        }
+    });
+    let builder = builder();
+    let mut serving = std::pin::pin!(builder.serve_connection(io, answer));
+    let exhausted = activity.exhausted(patience);
+    tokio::select! {
+        // An error is the client's: it broke off, or does not speak HTTP.
+        _ = serving.as_mut() => return,
+        () = close.cancelled() => {}
+        () = exhausted => {}
+    }
+    serving.as_mut().graceful_shutdown();
+    // Without a request in progress this ends at once for HTTP/1, and for HTTP/2 after a round
+    // trip, for which a client that says nothing gets no longer than for a head.
+    tokio::select! {
+        _ = serving => {}
+        () = activity.exhausted(Patience { idle: patience.head, ..patience }) => {}
+    }
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        // The watchman does it (see `connection`).
+        .header_read_timeout(None)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .pipeline_flush(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .max_header_list_size(u32::try_from(HEADER_BYTES_MAX).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+    builder
+}
+
+// === impl Port ===
+
+impl Port for HttpIngress {
+    type Body = super::reply::ReplyBody;
+
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send {
+        HttpIngress::answer(self, request)
+    }
+
+    fn note(listening: &mut Listening, outcome: Result<String, String>) {
+        (listening.http_addr, listening.http_error) = split(outcome);
+    }
+}
+
+impl Port for GrpcIngress {
+    type Body = tonic::body::Body;
+
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send {
+        GrpcIngress::answer(self, request)
+    }
+
+    fn note(listening: &mut Listening, outcome: Result<String, String>) {
+        (listening.grpc_addr, listening.grpc_error) = split(outcome);
+    }
+}
+
+fn split(outcome: Result<String, String>) -> (String, String) {
+    match outcome {
+        Ok(addr) => (addr, String::new()),
+        Err(error) => (String::new(), error),
+    }
+}

@@ -1,0 +1,20 @@
+//! What clients speak: HTTP on one port, gRPC on another.
+//!
+//! Ports open when the table first has an ingress and close, after what is in progress has
+//! ended, when it is gone. Not here: where requests go (`table`, `queue`, `exchange`).
+
+mod builtin;
+mod connection;
+mod grpc;
+mod grpc_builtin;
+mod grpc_message;
+mod headers;
+mod http;
+mod listener;
+mod problem;
+mod reply;
+mod tally;
+
+pub use grpc::GrpcIngress;
+pub use http::HttpIngress;
+pub use listener::{Ports, run};

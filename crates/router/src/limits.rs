@@ -1,0 +1,94 @@
+//! Every limit of the router, with its reason. Limits that both ends of the data plane share
+//! are in `mobula_proto::limits`.
+
+use std::time::Duration;
+
+// ---- ingress ----
+
+/// Connections open at once per ingress port. Beyond that they wait in the kernel's backlog.
+/// A connection costs some 10 KiB, so this is 160 MiB at the worst.
+pub const CONNECTIONS_MAX: usize = 16_384;
+
+/// Requests in progress at once on one HTTP/2 connection.
+pub const HTTP2_STREAMS_MAX: u32 = 1024;
+
+/// Header fields of one request.
+pub const HEADERS_MAX: usize = 128;
+
+/// Request line and headers of one request. nginx and most proxies stop at 32 KiB.
+pub const HEADER_BYTES_MAX: usize = 64 * 1024;
+
+/// A client has this long to finish the headers it began to send (slow loris).
+pub const HEADER_READ_SECONDS_MAX: Duration = Duration::from_secs(15);
+
+/// A client has this long between two pieces of a body that it sends.
+pub const BODY_IDLE_SECONDS_MAX: Duration = Duration::from_secs(60);
+
+/// A request body over HTTP. Generous: images and documents, not disks.
+pub const BODY_BYTES_MAX: u64 = 100 * 1024 * 1024;
+
+/// A gRPC message in either direction. It is held whole in memory, other than an HTTP body.
+pub const GRPC_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A gRPC status message; longer ones are cut, as Ray does with status details.
+pub const GRPC_STATUS_CHARS_MAX: usize = 4096;
+
+/// A request id that a client sends; longer ones are replaced by one of ours.
+pub const REQUEST_ID_BYTES_MAX: usize = 256;
+
+/// Pause after `accept` failed, which is nearly always for want of file descriptors.
+pub const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// Pause before a port that is taken is tried again.
+pub const BIND_RETRY_DELAY: Duration = Duration::from_secs(1);
+
+// ---- queue ----
+
+/// Requests waiting per deployment in this router, when `max_queued_requests` sets no lower
+/// limit. Each holds at most one body chunk (64 KiB), most hold a few KiB.
+pub const QUEUED_REQUESTS_MAX: usize = 10_000;
+
+/// How long a replica that refused a call as full is left alone: doubled on each refusal in a
+/// row. Ray's figures. A request of ours that ends there ends the pause.
+pub const FULL_PAUSE_MIN: Duration = Duration::from_millis(25);
+/// The longest such pause.
+pub const FULL_PAUSE_MAX: Duration = Duration::from_millis(500);
+
+// ---- dispatch ----
+
+/// First pause before a lost worker is dialled again.
+pub const WORKER_RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
+/// The longest such pause: a worker that comes back is in use within this time.
+pub const WORKER_RETRY_DELAY_MAX: Duration = Duration::from_secs(2);
+
+/// How long a connection to a worker that has left the table waits for its last answers.
+pub const RETIRED_LINK_SECONDS_MAX: Duration = Duration::from_secs(600);
+
+/// How often an accepted request that is safe to repeat is sent again after its replica was
+/// lost. Once: what killed one replica may kill the next.
+pub const REPEATS_MAX: u32 = 1;
+
+// ---- session ----
+
+/// A router reports at least this often, so that the head knows it lives.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Load is reported when it changed, at most this often.
+pub const LOAD_REPORT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// First pause before the head is dialled again.
+pub const HEAD_RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
+/// The longest such pause.
+pub const HEAD_RETRY_DELAY_MAX: Duration = Duration::from_secs(2);
+
+/// Reports waiting for the wire. Each is whole, so one in flight and one next are enough.
+pub const REPORTS_QUEUED_MAX: usize = 2;
+
+/// A route table may be larger than a data-plane message: thousands of replicas.
+pub const TABLE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+// ---- shutdown ----
+
+/// How long requests in progress may still take when the router is told to stop or its ingress
+/// closes. What is left then is cut off.
+pub const DRAIN_SECONDS_MAX: Duration = Duration::from_secs(60);

@@ -1,0 +1,344 @@
+//! Admission and replica choice for one deployment: who may start now, who waits, who is
+//! refused.
+//!
+//! Pure: no clock, no randomness (dice are an argument), no IO. Not here: waking those who wait
+//! and speaking to replicas (`deployment`, `dispatch`).
+//!
+//! Every replica has a queue of its own; a request joins that of the less loaded of two replicas
+//! picked at random. What it joins is a place, not a fate: a slot that becomes free anywhere
+//! takes the oldest request of all the queues. So, for one deployment, requests start in the
+//! order in which they came, and none waits while a replica has a free slot.
+
+mod replicas;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use crate::limits::QUEUED_REQUESTS_MAX;
+
+use replicas::Replicas;
+pub use replicas::{ReplicaKey, ReplicaLoad};
+
+/// Place in line. Lower is older; a request that a replica refused keeps its own.
+pub type Seq = u64;
+
+/// What the user allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests in progress per replica.
+    pub ongoing_max: u32,
+    /// Requests waiting; negative: no limit but our own.
+    pub queued_max: i64,
+}
+
+/// What becomes of a request that just came.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Admission<T> {
+    /// It has a slot.
+    Start {
+        /// The slot.
+        key: ReplicaKey,
+        /// Its place, should the replica refuse it.
+        seq: Seq,
+        /// The replica.
+        target: T,
+    },
+    /// It waits; its waiter will be handed out with a slot or with the end of the queue.
+    Wait(Seq),
+    /// It is refused.
+    Refuse(Refusal),
+}
+
+/// Why a request is refused at the door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The queue is full.
+    Full {
+        /// Requests waiting now.
+        queued: usize,
+        /// The limit that was reached.
+        max: usize,
+    },
+    /// The deployment failed to deploy and has no replica.
+    Failed,
+    /// The deployment was deleted.
+    Deleted,
+}
+
+/// A request that waited and may start.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Start<T, W> {
+    /// The slot.
+    pub key: ReplicaKey,
+    /// The request's place in line.
+    pub seq: Seq,
+    /// The replica.
+    pub target: T,
+    /// Whom to tell.
+    pub waiter: W,
+}
+
+/// What follows when a replica refused a request.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refused<T> {
+    /// What becomes of the request. Never refused for want of room: it was admitted before.
+    pub admission: Admission<T>,
+    /// How often in a row the replica has refused, to say how long it is left alone until
+    /// [`Queue::resume`].
+    pub in_a_row: u32,
+}
+
+/// The queues of one deployment. `T` says how to reach a replica, `W` how to tell a waiter.
+#[derive(Debug)]
+pub struct Queue<T, W> {
+    limits: Limits,
+    end: Option<Refusal>,
+    replicas: Replicas<T>,
+    /// All queues in one map, oldest first; `place` says in which queue a request stands.
+    waiting: BTreeMap<Seq, Waiting<W>>,
+    next: Seq,
+}
+
+#[derive(Debug)]
+struct Waiting<W> {
+    /// Whose queue; none while there is no replica.
+    place: Option<ReplicaKey>,
+    waiter: W,
+}
+
+/// Random numbers made of one seed.
+#[derive(Clone, Copy, Debug)]
+pub struct Dice(u64);
+
+// === impl Dice ===
+
+impl Dice {
+    /// Dice that fall as the seed says.
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed)
+    }
+
+    /// A number below `n`; 0 when `n` is 0. (SplitMix64.)
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        // The high half of the product; the bias of 2^-64 per choice does not matter here.
+        let scaled = (u128::from(z) * n as u128) >> 64;
+        usize::try_from(scaled).unwrap_or(0)
+    }
+}
+
+// === impl Queue ===
+
+impl<T: Clone, W> Queue<T, W> {
+    /// An empty queue without replicas.
+    pub fn new(limits: Limits) -> Queue<T, W> {
+        Queue {
+            limits,
+            end: None,
+            replicas: Replicas::default(),
+            waiting: BTreeMap::new(),
+            next: 0,
+        }
+    }
+
+    // ---- requests ----
+
+    /// A request comes. `waiter` is only made when it has to wait.
+    pub fn admit(&mut self, mut dice: Dice, waiter: impl FnOnce() -> W) -> Admission<T> {
+        if let Some(refusal) = self.refusal() {
+            return Admission::Refuse(refusal);
+        }
+        let choice = self.replicas.choose(self.limits.ongoing_max, &mut dice);
+        if let Some((key, true)) = choice {
+            return self.start(key, self.next);
+        }
+        let max = self.queued_max();
+        if self.waiting.len() >= max {
+            let queued = self.waiting.len();
+            return Admission::Refuse(Refusal::Full { queued, max });
+        }
+        self.wait(self.next, choice.map(|(key, _)| key), waiter())
+    }
+
+    /// A request has ended and leaves its slot, which the oldest of those who wait gets. More
+    /// than one start when the replica was left alone until now.
+    pub fn release(&mut self, key: ReplicaKey) -> Vec<Start<T, W>> {
+        self.replicas.leave(key, true);
+        let mut started = Vec::new();
+        while !self.waiting.is_empty() && self.replicas.is_free(key, self.limits.ongoing_max) {
+            started.extend(self.start_oldest(key));
+        }
+        started
+    }
+
+    /// A replica refused a request, which goes elsewhere or waits at its old place. The replica
+    /// gets nothing more until [`Queue::resume`] or until one of our requests ends there.
+    pub fn refused(
+        &mut self,
+        key: ReplicaKey,
+        seq: Seq,
+        mut dice: Dice,
+        waiter: impl FnOnce() -> W,
+    ) -> Refused<T> {
+        let in_a_row = self.replicas.leave(key, false);
+        let admission = match self.refusal() {
+            Some(refusal) => Admission::Refuse(refusal),
+            None => match self.replicas.choose(self.limits.ongoing_max, &mut dice) {
+                Some((key, true)) => self.start(key, seq),
+                choice => self.wait(seq, choice.map(|(key, _)| key), waiter()),
+            },
+        };
+        Refused {
+            admission,
+            in_a_row,
+        }
+    }
+
+    /// The pause of a replica that refused is over.
+    pub fn resume(&mut self, key: ReplicaKey, dice: Dice) -> Vec<Start<T, W>> {
+        self.replicas.resume(key);
+        self.fill(dice)
+    }
+
+    /// A request that waited is no longer wanted. False when it does not wait (any more).
+    pub fn cancel(&mut self, seq: Seq) -> bool {
+        let Some(waiting) = self.waiting.remove(&seq) else {
+            return false;
+        };
+        self.replicas.left_queue(waiting.place);
+        true
+    }
+
+    // ---- what the table says ----
+
+    /// The replicas are these. Requests in the queues of others move; requests in progress
+    /// there end where they are.
+    pub fn set_replicas(
+        &mut self,
+        limits: Limits,
+        wanted: Vec<(String, T, bool)>,
+        dice: Dice,
+    ) -> Vec<Start<T, W>> {
+        self.limits = limits;
+        self.replicas.set(wanted);
+        self.fill(dice)
+    }
+
+    /// The connection to some replicas came up or broke.
+    pub fn set_reachable(
+        &mut self,
+        which: impl Fn(&T) -> bool,
+        reachable: bool,
+        dice: Dice,
+    ) -> Vec<Start<T, W>> {
+        self.replicas.set_reachable(which, reachable);
+        self.fill(dice)
+    }
+
+    /// Ends or reopens the queue; those who wait are handed out when it ends. A queue that ended
+    /// for a failure still serves while there are replicas.
+    pub fn set_end(&mut self, end: Option<Refusal>) -> Vec<W> {
+        self.end = end;
+        if self.refusal().is_none() {
+            return Vec::new();
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        let mut waiters = Vec::with_capacity(waiting.len());
+        for entry in waiting.into_values() {
+            self.replicas.left_queue(entry.place);
+            waiters.push(entry.waiter);
+        }
+        waiters
+    }
+
+    // ---- what others want to know ----
+
+    /// Requests that wait.
+    pub fn queued(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Requests in progress, withdrawn replicas included.
+    pub fn ongoing(&self) -> u32 {
+        self.replicas.ongoing()
+    }
+
+    /// The limit on requests that wait: the user's, or ours where it is lower.
+    pub fn queued_max(&self) -> usize {
+        match usize::try_from(self.limits.queued_max) {
+            Ok(max) => max.min(QUEUED_REQUESTS_MAX),
+            // Negative: the user sets none.
+            Err(_) => QUEUED_REQUESTS_MAX,
+        }
+    }
+
+    /// Load of every replica of the table.
+    pub fn loads(&self) -> impl Iterator<Item = ReplicaLoad<'_, T>> {
+        self.replicas.loads()
+    }
+
+    // ---- parts ----
+
+    fn refusal(&self) -> Option<Refusal> {
+        match self.end {
+            None => None,
+            Some(Refusal::Failed) if self.replicas.any_in_table() => None,
+            Some(refusal) => Some(refusal),
+        }
+    }
+
+    fn start(&mut self, key: ReplicaKey, seq: Seq) -> Admission<T> {
+        self.next = self.next.max(seq + 1);
+        match self.replicas.enter(key) {
+            Some(target) => Admission::Start { key, seq, target },
+            // `key` came from `choose`, so it exists.
+            None => Admission::Refuse(Refusal::Deleted),
+        }
+    }
+
+    fn wait(&mut self, seq: Seq, place: Option<ReplicaKey>, waiter: W) -> Admission<T> {
+        self.next = self.next.max(seq + 1);
+        self.replicas.joined_queue(place);
+        self.waiting.insert(seq, Waiting { place, waiter });
+        Admission::Wait(seq)
+    }
+
+    fn start_oldest(&mut self, key: ReplicaKey) -> Option<Start<T, W>> {
+        let (seq, waiting) = self.waiting.pop_first()?;
+        self.replicas.left_queue(waiting.place);
+        let target = self.replicas.enter(key)?;
+        Some(Start {
+            key,
+            seq,
+            target,
+            waiter: waiting.waiter,
+        })
+    }
+
+    /// After slots may have become free or replicas gone: starts the oldest while there is a
+    /// slot, and gives what still waits a place at a replica that is there.
+    fn fill(&mut self, mut dice: Dice) -> Vec<Start<T, W>> {
+        let mut started = Vec::new();
+        while !self.waiting.is_empty() {
+            match self.replicas.choose(self.limits.ongoing_max, &mut dice) {
+                Some((key, true)) => started.extend(self.start_oldest(key)),
+                Some((_, false)) | None => break,
+            }
+        }
+        for waiting in self.waiting.values_mut() {
+            if waiting.place.is_some_and(|key| self.replicas.is_live(key)) {
+                continue;
+            }
+            self.replicas.left_queue(waiting.place);
+            let choice = self.replicas.choose(self.limits.ongoing_max, &mut dice);
+            waiting.place = choice.map(|(key, _)| key);
+            self.replicas.joined_queue(waiting.place);
+        }
+        started
+    }
+}

@@ -1,0 +1,281 @@
+//! The replicas of one deployment and what each is doing. Part of the pure queue.
+
+use super::Dice;
+
+/// A replica's slot in this router. Never means another replica, even after the slot was used
+/// again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReplicaKey {
+    slot: usize,
+    generation: u64,
+}
+
+/// What a replica is doing, as this router sees it.
+#[derive(Debug)]
+pub struct ReplicaLoad<'a, T> {
+    /// How to reach it.
+    pub target: &'a T,
+    /// Requests in progress there.
+    pub ongoing: u32,
+    /// Requests in its queue.
+    pub queued: u32,
+}
+
+/// All replicas that are in the table or still have a request of ours.
+#[derive(Debug)]
+pub(super) struct Replicas<T> {
+    slots: Vec<Slot<T>>,
+    /// Slots that may be given requests: in the table and reachable.
+    live: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    generation: u64,
+    /// None: the slot is empty.
+    replica: Option<Replica<T>>,
+}
+
+#[derive(Debug)]
+struct Replica<T> {
+    id: String,
+    target: T,
+    ongoing: u32,
+    queued: u32,
+    in_table: bool,
+    reachable: bool,
+    /// Refusals in a row.
+    refusals: u32,
+    /// Left alone after a refusal.
+    paused: bool,
+}
+
+// === impl Replicas ===
+
+impl<T> Default for Replicas<T> {
+    fn default() -> Self {
+        Replicas {
+            slots: Vec::new(),
+            live: Vec::new(),
+        }
+    }
+}
+
+impl<T: Clone> Replicas<T> {
+    /// The less loaded of two replicas picked at random, and whether it has a free slot; one
+    /// that has where any has. None when there is no replica to give anything to.
+    pub fn choose(&self, ongoing_max: u32, dice: &mut Dice) -> Option<(ReplicaKey, bool)> {
+        let n = self.live.len();
+        let first = dice.below(n);
+        // Another than the first, each with the same chance.
+        let second = (first + 1 + dice.below(n.saturating_sub(1))) % n.max(1);
+        let rank = |index: usize| {
+            let replica = self.live_at(index)?;
+            Some((
+                !replica.is_free(ongoing_max),
+                replica.ongoing + replica.queued,
+            ))
+        };
+        let best = if rank(second)? < rank(first)? {
+            second
+        } else {
+            first
+        };
+        let is_free = |index: &usize| self.live_at(*index).is_some_and(|r| r.is_free(ongoing_max));
+        if is_free(&best) {
+            return Some((self.key_at(best)?, true));
+        }
+        // Two unlucky throws must not make a request wait beside a free slot.
+        match (0..n).map(|step| (best + step) % n).find(is_free) {
+            Some(free) => Some((self.key_at(free)?, true)),
+            None => Some((self.key_at(best)?, false)),
+        }
+    }
+
+    /// Takes one slot of the replica.
+    pub fn enter(&mut self, key: ReplicaKey) -> Option<T> {
+        let replica = self.get_mut(key)?;
+        replica.ongoing += 1;
+        Some(replica.target.clone())
+    }
+
+    /// Gives one slot back; says how often in a row the replica has refused.
+    pub fn leave(&mut self, key: ReplicaKey, answered: bool) -> u32 {
+        let Some(replica) = self.get_mut(key) else {
+            return 0;
+        };
+        replica.ongoing = replica.ongoing.saturating_sub(1);
+        if answered {
+            replica.refusals = 0;
+        } else {
+            replica.refusals = replica.refusals.saturating_add(1);
+        }
+        // An answer means that a slot of the replica just became free.
+        replica.paused = !answered;
+        let refusals = replica.refusals;
+        if !replica.in_table && replica.ongoing == 0 {
+            self.vacate(key.slot);
+        }
+        refusals
+    }
+
+    pub fn resume(&mut self, key: ReplicaKey) {
+        if let Some(replica) = self.get_mut(key) {
+            replica.paused = false;
+        }
+    }
+
+    pub fn is_live(&self, key: ReplicaKey) -> bool {
+        self.get(key).is_some_and(Replica::is_live)
+    }
+
+    pub fn is_free(&self, key: ReplicaKey, ongoing_max: u32) -> bool {
+        self.get(key)
+            .is_some_and(|replica| replica.is_live() && replica.is_free(ongoing_max))
+    }
+
+    pub fn joined_queue(&mut self, place: Option<ReplicaKey>) {
+        if let Some(replica) = place.and_then(|key| self.get_mut(key)) {
+            replica.queued += 1;
+        }
+    }
+
+    pub fn left_queue(&mut self, place: Option<ReplicaKey>) {
+        if let Some(replica) = place.and_then(|key| self.get_mut(key)) {
+            replica.queued = replica.queued.saturating_sub(1);
+        }
+    }
+
+    /// Makes the table's replicas these: id, how to reach it, whether it can be reached now.
+    pub fn set(&mut self, wanted: Vec<(String, T, bool)>) {
+        for replica in self.slots.iter_mut().filter_map(|s| s.replica.as_mut()) {
+            replica.in_table = false;
+        }
+        for (id, target, reachable) in wanted {
+            let mut known = self.slots.iter_mut().filter_map(|s| s.replica.as_mut());
+            match known.find(|replica| replica.id == id) {
+                Some(replica) => {
+                    replica.in_table = true;
+                    replica.target = target;
+                    replica.reachable = reachable;
+                }
+                None => self.add(Replica::new(id, target, reachable)),
+            }
+        }
+        for slot in 0..self.slots.len() {
+            let idle = |r: &Replica<T>| !r.in_table && r.ongoing == 0;
+            if self
+                .slots
+                .get(slot)
+                .and_then(|s| s.replica.as_ref())
+                .is_some_and(idle)
+            {
+                self.vacate(slot);
+            }
+        }
+        self.list_live();
+    }
+
+    pub fn set_reachable(&mut self, which: impl Fn(&T) -> bool, reachable: bool) {
+        for replica in self.slots.iter_mut().filter_map(|s| s.replica.as_mut()) {
+            if which(&replica.target) {
+                replica.reachable = reachable;
+            }
+        }
+        self.list_live();
+    }
+
+    pub fn any_in_table(&self) -> bool {
+        self.all().any(|replica| replica.in_table)
+    }
+
+    pub fn ongoing(&self) -> u32 {
+        self.all().map(|replica| replica.ongoing).sum()
+    }
+
+    pub fn loads(&self) -> impl Iterator<Item = ReplicaLoad<'_, T>> {
+        self.all().filter(|r| r.in_table).map(|r| ReplicaLoad {
+            target: &r.target,
+            ongoing: r.ongoing,
+            queued: r.queued,
+        })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Replica<T>> {
+        self.slots.iter().filter_map(|slot| slot.replica.as_ref())
+    }
+
+    fn live_at(&self, index: usize) -> Option<&Replica<T>> {
+        let slot = *self.live.get(index)?;
+        self.slots.get(slot)?.replica.as_ref()
+    }
+
+    fn key_at(&self, index: usize) -> Option<ReplicaKey> {
+        let slot = *self.live.get(index)?;
+        let generation = self.slots.get(slot)?.generation;
+        Some(ReplicaKey { slot, generation })
+    }
+
+    fn get(&self, key: ReplicaKey) -> Option<&Replica<T>> {
+        let slot = self.slots.get(key.slot)?;
+        slot.replica
+            .as_ref()
+            .filter(|_| slot.generation == key.generation)
+    }
+
+    fn get_mut(&mut self, key: ReplicaKey) -> Option<&mut Replica<T>> {
+        let slot = self.slots.get_mut(key.slot)?;
+        let same = slot.generation == key.generation;
+        slot.replica.as_mut().filter(|_| same)
+    }
+
+    fn add(&mut self, replica: Replica<T>) {
+        match self.slots.iter_mut().find(|slot| slot.replica.is_none()) {
+            Some(empty) => empty.replica = Some(replica),
+            None => self.slots.push(Slot {
+                generation: 0,
+                replica: Some(replica),
+            }),
+        }
+    }
+
+    fn vacate(&mut self, slot: usize) {
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.replica = None;
+            slot.generation += 1;
+        }
+    }
+
+    fn list_live(&mut self) {
+        self.live.clear();
+        let live = |slot: &Slot<T>| slot.replica.as_ref().is_some_and(Replica::is_live);
+        let slots = self.slots.iter().enumerate();
+        self.live
+            .extend(slots.filter(|(_, slot)| live(slot)).map(|(index, _)| index));
+    }
+}
+
+// === impl Replica ===
+
+impl<T> Replica<T> {
+    fn new(id: String, target: T, reachable: bool) -> Replica<T> {
+        Replica {
+            id,
+            target,
+            ongoing: 0,
+            queued: 0,
+            in_table: true,
+            reachable,
+            refusals: 0,
+            paused: false,
+        }
+    }
+
+    fn is_live(&self) -> bool {
+        self.in_table && self.reachable
+    }
+
+    fn is_free(&self, ongoing_max: u32) -> bool {
+        !self.paused && self.ongoing < ongoing_max
+    }
+}

@@ -1,0 +1,308 @@
+//! The queue against a model: random sequences of everything that can happen to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+type Test = Queue<&'static str, u32>;
+
+const NAMES: [&str; 4] = ["r0", "r1", "r2", "r3"];
+
+fn queue(ongoing_max: u32, queued_max: i64, replicas: usize) -> Test {
+    let limits = Limits {
+        ongoing_max,
+        queued_max,
+    };
+    let mut queue = Queue::new(limits);
+    queue.set_replicas(limits, named(&NAMES[..replicas]), Dice::new(1));
+    queue
+}
+
+fn named(names: &[&'static str]) -> Vec<(String, &'static str, bool)> {
+    names.iter().map(|n| ((*n).to_owned(), *n, true)).collect()
+}
+
+fn started(admission: Admission<&'static str>) -> (ReplicaKey, Seq, &'static str) {
+    match admission {
+        Admission::Start { key, seq, target } => (key, seq, target),
+        other => panic!("not started: {other:?}"),
+    }
+}
+
+#[test]
+fn a_full_replica_makes_requests_wait_and_a_full_queue_refuses_them() {
+    let mut queue = queue(1, 1, 1);
+    let (key, _, _) = started(queue.admit(Dice::new(0), || 1));
+    assert_eq!(queue.admit(Dice::new(0), || 2), Admission::Wait(1));
+    assert_eq!(
+        queue.admit(Dice::new(0), || 3),
+        Admission::Refuse(Refusal::Full { queued: 1, max: 1 })
+    );
+    let next = queue.release(key);
+    assert_eq!(next.iter().map(|s| s.waiter).collect::<Vec<_>>(), [2]);
+    assert_eq!((queue.queued(), queue.ongoing()), (0, 1));
+}
+
+#[test]
+fn without_a_limit_of_the_users_the_queue_has_ours() {
+    let mut queue = queue(1, -1, 0);
+    for n in 0..QUEUED_REQUESTS_MAX {
+        assert_eq!(queue.admit(Dice::new(0), || 0), Admission::Wait(n as u64));
+    }
+    let max = QUEUED_REQUESTS_MAX;
+    assert_eq!(
+        queue.admit(Dice::new(0), || 0),
+        Admission::Refuse(Refusal::Full { queued: max, max })
+    );
+}
+
+#[test]
+fn requests_that_came_before_the_first_replica_start_when_it_appears() {
+    let mut queue = queue(2, -1, 0);
+    for n in 0..3 {
+        assert_eq!(queue.admit(Dice::new(0), || n), Admission::Wait(n.into()));
+    }
+    let limits = queue.limits;
+    let started = queue.set_replicas(limits, named(&["r0"]), Dice::new(0));
+    assert_eq!(started.iter().map(|s| s.waiter).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(queue.queued(), 1);
+}
+
+#[test]
+fn a_refused_request_goes_elsewhere_and_the_replica_is_left_alone() {
+    let mut queue = queue(1, -1, 2);
+    let (key, seq, first) = started(queue.admit(Dice::new(0), || 0));
+    let refused = queue.refused(key, seq, Dice::new(0), || 0);
+    assert_eq!(refused.in_a_row, 1);
+    let (_, again, second) = started(refused.admission);
+    assert_eq!(again, seq);
+    assert_ne!(first, second);
+    // The first replica is free in our books but paused.
+    assert_eq!(queue.admit(Dice::new(0), || 7), Admission::Wait(1));
+    let resumed = queue.resume(key, Dice::new(0));
+    assert_eq!(resumed.iter().map(|s| s.waiter).collect::<Vec<_>>(), [7]);
+}
+
+#[test]
+fn a_refused_request_keeps_its_place_in_line() {
+    let mut queue = queue(1, -1, 1);
+    let (key, seq, _) = started(queue.admit(Dice::new(0), || 0));
+    assert_eq!(queue.admit(Dice::new(0), || 1), Admission::Wait(1));
+    let refused = queue.refused(key, seq, Dice::new(0), || 0);
+    assert_eq!(refused.admission, Admission::Wait(0));
+    let resumed = queue.resume(key, Dice::new(0));
+    assert_eq!(resumed.iter().map(|s| s.waiter).collect::<Vec<_>>(), [0]);
+}
+
+#[test]
+fn a_deployment_that_failed_refuses_unless_it_still_has_replicas() {
+    let mut queue = queue(1, -1, 0);
+    queue.admit(Dice::new(0), || 5);
+    assert_eq!(queue.set_end(Some(Refusal::Failed)), [5]);
+    assert_eq!(
+        queue.admit(Dice::new(0), || 6),
+        Admission::Refuse(Refusal::Failed)
+    );
+    let limits = queue.limits;
+    queue.set_replicas(limits, named(&["r0"]), Dice::new(0));
+    started(queue.admit(Dice::new(0), || 7));
+}
+
+#[test]
+fn a_request_on_a_withdrawn_replica_still_counts_and_a_reused_slot_is_another_replica() {
+    let mut queue = queue(1, -1, 1);
+    let (old, _, _) = started(queue.admit(Dice::new(0), || 0));
+    let limits = queue.limits;
+    queue.set_replicas(limits, named(&["r1"]), Dice::new(0));
+    assert_eq!(queue.ongoing(), 1);
+    let (new, _, target) = started(queue.admit(Dice::new(0), || 0));
+    assert_eq!(target, "r1");
+    assert_eq!(queue.release(old), []);
+    queue.set_replicas(limits, named(&["r1", "r2"]), Dice::new(0));
+    assert_eq!(queue.release(old), [], "released twice");
+    assert_eq!(queue.ongoing(), 1);
+    queue.release(new);
+    assert_eq!(queue.ongoing(), 0);
+}
+
+#[test]
+fn of_two_replicas_the_less_loaded_one_is_taken() {
+    let mut queue = queue(100, -1, 2);
+    let mut count: BTreeMap<&str, u32> = BTreeMap::new();
+    for seed in 0..100 {
+        let (_, _, target) = started(queue.admit(Dice::new(seed), || 0));
+        *count.entry(target).or_default() += 1;
+    }
+    assert_eq!(count, BTreeMap::from([("r0", 50), ("r1", 50)]));
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Admit,
+    Release(usize),
+    Refuse(usize),
+    Resume(usize),
+    Cancel(usize),
+    Replicas(Vec<usize>, u32),
+    Reachable(usize, bool),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let some = 0usize..64;
+    prop_oneof![
+        6 => Just(Op::Admit),
+        4 => some.clone().prop_map(Op::Release),
+        2 => some.clone().prop_map(Op::Refuse),
+        1 => some.clone().prop_map(Op::Resume),
+        1 => some.prop_map(Op::Cancel),
+        1 => (proptest::sample::subsequence(vec![0usize, 1, 2, 3], 0..=4), 1u32..4)
+            .prop_map(|(set, max)| Op::Replicas(set, max)),
+        1 => (0usize..4, any::<bool>()).prop_map(|(n, up)| Op::Reachable(n, up)),
+    ]
+}
+
+/// What a simple accountant believes.
+#[derive(Default)]
+struct Model {
+    waiting: BTreeSet<Seq>,
+    running: Vec<(ReplicaKey, Seq, &'static str)>,
+    /// May still be left alone after a refusal.
+    paused: Vec<(ReplicaKey, &'static str)>,
+    over: BTreeSet<Seq>,
+    ongoing_max: u32,
+    down: BTreeSet<&'static str>,
+    table: BTreeSet<&'static str>,
+}
+
+impl Model {
+    fn admitted(&mut self, admission: Admission<&'static str>) {
+        match admission {
+            Admission::Start { key, seq, target } => self.start(key, seq, target),
+            Admission::Wait(seq) => {
+                assert!(!self.over.contains(&seq), "answered and waiting");
+                assert!(self.waiting.insert(seq), "waits twice");
+            }
+            Admission::Refuse(refusal) => panic!("no limit was set: {refusal:?}"),
+        }
+    }
+
+    fn resumed(&mut self, starts: Vec<Start<&'static str, u32>>) {
+        for start in starts {
+            let oldest = self.waiting.pop_first();
+            assert_eq!(oldest, Some(start.seq), "the oldest starts first");
+            self.start(start.key, start.seq, start.target);
+        }
+    }
+
+    fn start(&mut self, key: ReplicaKey, seq: Seq, target: &'static str) {
+        assert!(self.table.contains(target) && !self.down.contains(target));
+        assert!(!self.over.contains(&seq), "started after it was over");
+        self.running.push((key, seq, target));
+        let here = self.running.iter().filter(|r| r.2 == target).count();
+        assert!(
+            here <= self.ongoing_max as usize,
+            "above max_ongoing_requests"
+        );
+    }
+
+    fn check(&self, queue: &Test) {
+        assert_eq!(queue.queued(), self.waiting.len());
+        assert_eq!(queue.ongoing() as usize, self.running.len());
+        let mut queued_at_replicas = 0;
+        for load in queue.loads() {
+            let here = self.running.iter().filter(|r| r.2 == *load.target).count();
+            assert_eq!(load.ongoing as usize, here, "{}", load.target);
+            queued_at_replicas += load.queued as usize;
+        }
+        let reachable = self.table.difference(&self.down).count();
+        let placed = if reachable == 0 {
+            0
+        } else {
+            self.waiting.len()
+        };
+        assert_eq!(
+            queued_at_replicas, placed,
+            "each waits in exactly one queue"
+        );
+        for name in self.table.difference(&self.down) {
+            let here = self.running.iter().filter(|r| r.2 == *name).count();
+            let paused = self.paused.iter().any(|(_, paused)| paused == name);
+            if here < self.ongoing_max as usize && !paused {
+                assert!(
+                    self.waiting.is_empty(),
+                    "waits beside a free slot of {name}"
+                );
+            }
+        }
+    }
+}
+
+fn apply(queue: &mut Test, model: &mut Model, op: Op, dice: Dice) {
+    match op {
+        Op::Admit => model.admitted(queue.admit(dice, || 0)),
+        Op::Release(n) if !model.running.is_empty() => {
+            let (key, seq, _) = model.running.swap_remove(n % model.running.len());
+            assert!(model.over.insert(seq), "answered twice");
+            model.paused.retain(|(paused, _)| *paused != key);
+            model.resumed(queue.release(key));
+        }
+        Op::Refuse(n) if !model.running.is_empty() => {
+            let (key, seq, name) = model.running.swap_remove(n % model.running.len());
+            model.paused.push((key, name));
+            model.admitted(queue.refused(key, seq, dice, || 0).admission);
+        }
+        Op::Resume(n) if !model.paused.is_empty() => {
+            let (key, _) = model.paused.swap_remove(n % model.paused.len());
+            model.resumed(queue.resume(key, dice));
+        }
+        Op::Cancel(n) if !model.waiting.is_empty() => {
+            let seq = *model.waiting.iter().nth(n % model.waiting.len()).unwrap();
+            model.waiting.remove(&seq);
+            model.over.insert(seq);
+            assert!(queue.cancel(seq));
+            assert!(!queue.cancel(seq), "cancelled twice");
+        }
+        Op::Replicas(set, ongoing_max) => {
+            model.ongoing_max = ongoing_max;
+            model.table = set.iter().map(|n| NAMES[*n]).collect();
+            // A new replica that cannot be reached yet is told apart by the last field.
+            let wanted = set.iter().map(|n| NAMES[*n]);
+            let wanted = wanted.map(|n| (n.to_owned(), n, !model.down.contains(n)));
+            let limits = Limits {
+                ongoing_max,
+                queued_max: -1,
+            };
+            let starts = queue.set_replicas(limits, wanted.collect(), dice);
+            model.resumed(starts);
+        }
+        Op::Reachable(n, up) => {
+            let name = NAMES[n];
+            if up {
+                model.down.remove(name);
+            } else {
+                model.down.insert(name);
+            }
+            let starts = queue.set_reachable(|target| *target == name, up, dice);
+            model.resumed(starts);
+        }
+        Op::Release(_) | Op::Refuse(_) | Op::Resume(_) | Op::Cancel(_) => {}
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_limits_hold_nothing_is_lost_and_nobody_waits_beside_a_free_slot(
+        ops in proptest::collection::vec(op(), 1..200),
+        seed in any::<u64>(),
+    ) {
+        let mut queue = queue(1, -1, 2);
+        let mut model = Model { ongoing_max: 1, ..Model::default() };
+        model.table.extend(["r0", "r1"]);
+        for (step, op) in ops.into_iter().enumerate() {
+            apply(&mut queue, &mut model, op, Dice::new(seed ^ step as u64));
+            model.check(&queue);
+        }
+    }
+}
