@@ -27,8 +27,9 @@ use crate::session::Session;
 /// that it drains all the same: routers send what it refuses to other replicas.
 const RETIRE_WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// The same when no head is there: long enough for one that restarts or hands over.
-const HEAD_AWAY_WAIT_MAX: Duration = Duration::from_secs(5);
+/// The same when no head is there: long enough for one that hands over, short enough for a whole
+/// house that is being shut down.
+const HEAD_AWAY_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Each replica drains within its own `graceful_shutdown_timeout_s`; one whose code blocks the
 /// thread for this much longer is left behind.
@@ -36,10 +37,6 @@ const STOP_OVERDUE_WAIT_MAX: Duration = Duration::from_secs(15);
 
 /// How long the last report, which says that every replica has ended, may take.
 const LAST_REPORT_WAIT_MAX: Duration = Duration::from_secs(1);
-
-/// Samples of histograms are folded into buckets this often, or they would pile up in memory
-/// until somebody reads the metrics.
-const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What a worker is told at its start.
 pub struct WorkerConfig {
@@ -80,8 +77,8 @@ struct House {
     connected: watch::Receiver<bool>,
     /// Fired by the head.
     retire: CancellationToken,
-    /// The session and the upkeep of metrics; they end with the house.
-    _beside: JoinSet<()>,
+    /// The session with the head; it ends with the house.
+    _attending: JoinSet<()>,
 }
 
 /// A house, and the two tasks that must not end before it.
@@ -170,12 +167,11 @@ async fn build(config: WorkerConfig) -> Result<Built, WorkerError> {
     let closing = CancellationToken::new();
     let data_plane = DataPlane {
         board: board.clone(),
-        metrics: metrics.clone(),
+        metrics,
         closing: closing.clone(),
     };
-    let mut beside = JoinSet::new();
-    beside.spawn(upkeep(metrics));
-    beside.spawn(session.run());
+    let mut attending = JoinSet::new();
+    attending.spawn(session.run());
     let mut server = JoinSet::new();
     server.spawn(serve(listener, data_plane));
     Ok(Built {
@@ -187,7 +183,7 @@ async fn build(config: WorkerConfig) -> Result<Built, WorkerError> {
             draining,
             connected,
             retire,
-            _beside: beside,
+            _attending: attending,
         },
         server,
         host_task,
@@ -252,13 +248,6 @@ async fn drain(board: &Board, host: &ActorRef<HostMsg>) {
     }
     // The session forgets a replica when it has reported its end.
     let _ = tokio::time::timeout(LAST_REPORT_WAIT_MAX, board.all(|_| false)).await;
-}
-
-async fn upkeep(metrics: MetricsHandle) {
-    loop {
-        tokio::time::sleep(METRICS_UPKEEP_INTERVAL).await;
-        metrics.upkeep();
-    }
 }
 
 async fn joined(server: &mut JoinSet<Result<(), WorkerError>>) -> Result<(), WorkerError> {
