@@ -1,10 +1,29 @@
 //! The control plane: holds what the user declared, decides what shall run where, tells
 //! workers and routers, and answers the admin API.
 //!
-//! [`world`] decides, as pure functions. Everything else is a thin shell around it.
+//! [`world`] decides, as pure functions; [`table`], [`assignments`] and [`status`] say what
+//! follows for others. The rest is a thin shell: the controller owns the world, the executor
+//! writes to the store, sessions talk to workers and routers, provisioners make workers.
 //!
 //! Not here: the data path. Routers serve and workers answer without the head.
 
+pub mod admin;
 pub mod assignments;
+mod controller;
+mod documents;
+mod error;
+mod executor;
+mod handle;
+mod loop_stats;
+pub mod metrics;
+mod prepare;
+pub mod provision;
+mod run;
+mod sessions;
+pub mod status;
 pub mod table;
+mod wire;
 pub mod world;
+
+pub use error::HeadError;
+pub use run::{HeadConfig, run};

@@ -14,6 +14,7 @@ pub mod apply;
 pub mod deployment_status;
 pub mod health;
 pub mod intent;
+pub mod notes;
 pub mod observe;
 pub mod observed;
 pub mod placement;
@@ -32,7 +33,7 @@ pub(crate) mod fixtures;
 #[cfg(test)]
 mod plan_tests;
 #[cfg(test)]
-mod sim;
+pub(crate) mod sim;
 #[cfg(test)]
 mod sim_tests;
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub use reason::Reason;
 pub use resources::Resources;
 
 use intent::Application;
+use notes::Note;
 use observed::{Router, Worker};
 use publish::Published;
 use spec::Serving;
@@ -107,6 +109,8 @@ pub struct World {
     pub node_id: String,
     /// The next replica's serial number.
     pub next_serial: u64,
+    /// What happened, for logs and counters; the shell takes it out after each event.
+    pub notes: Vec<Note>,
 }
 
 // === impl World ===
@@ -125,6 +129,7 @@ impl World {
             awaited_workers: BTreeSet::new(),
             node_id: node_id.into(),
             next_serial: 0,
+            notes: Vec::new(),
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::deployment_status::{Direction, StatusEvent};
 use super::health::HEALTH_MESSAGE;
 use super::intent::{Application, DeadReplica, Deployment, Phase, Replica};
+use super::notes::Note;
 use super::observed::{ReplicaReport, ReportedState, Router, Worker};
 use super::replica::{Seen, Step, next};
 use super::spec::{ApplicationSpec, BuiltApplication, DeploySpec, DeploymentSpec};
@@ -229,6 +230,7 @@ impl World {
             .as_ref()
             .map_or("", |report| &report.message)
             .to_owned();
+        self.note(id, replica_id, step, &message, now);
         let Some(deployment) = self.deployment_mut(id) else {
             return;
         };
@@ -276,6 +278,44 @@ impl World {
             Step::DiedLeaving => replica.phase = Phase::Stopping,
             Step::Gone => self.bury(id, replica_id),
         }
+    }
+
+    fn note(&mut self, id: &DeploymentId, replica_id: &str, step: Step, text: &str, now: Now) {
+        let started_at_s = self
+            .applications
+            .get(&id.application)
+            .and_then(|application| application.deployments.get(&id.deployment))
+            .and_then(|deployment| deployment.replicas.get(replica_id))
+            .map_or(now.unix_s, |replica| replica.start_time_s);
+        let deployment = id.clone();
+        let replica = replica_id.to_owned();
+        let error = text.to_owned();
+        let note = match step {
+            Step::Started => {
+                let took_ms = ((now.unix_s - started_at_s).max(0.0) * 1000.0) as u64;
+                Note::Started {
+                    deployment,
+                    replica,
+                    took_ms,
+                }
+            }
+            Step::FailedToStart | Step::VanishedStarting => Note::StartFailed {
+                deployment,
+                replica,
+                error,
+            },
+            Step::BecameUnhealthy | Step::Died | Step::Vanished => Note::HealthFailed {
+                deployment,
+                replica,
+                error,
+            },
+            Step::Stay
+            | Step::Recovered
+            | Step::LeavesByItself
+            | Step::DiedLeaving
+            | Step::Gone => return,
+        };
+        self.notes.push(note);
     }
 
     fn router_reported(&mut self, mut router: Router, now: Now) {
@@ -328,7 +368,16 @@ impl World {
                 self.bury(&id, &replica);
             }
         }
-        self.workers.remove(worker);
+        let replicas = self
+            .workers
+            .remove(worker)
+            .map_or(0, |worker| worker.replicas.len());
+        let how = how.to_owned();
+        self.notes.push(Note::WorkerLost {
+            worker: worker.clone(),
+            how,
+            replicas,
+        });
         self.published.forget_worker(worker);
     }
 

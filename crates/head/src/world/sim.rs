@@ -58,6 +58,7 @@ impl Sim {
 
     pub fn observe(&mut self, event: Event) {
         self.world.observe(event, at(self.now_ms));
+        self.world.notes.clear();
     }
 
     pub fn add_worker(&mut self, cpus: f64) -> String {
@@ -261,13 +262,13 @@ impl Sim {
         let Some(worker) = self.workers.get_mut(worker) else {
             return;
         };
-        let ready = worker.replicas.iter_mut().filter(|(_, replica)| {
+        let mut ready = worker.replicas.iter_mut().filter(|(_, replica)| {
             matches!(
                 replica.state,
                 ReportedState::Running | ReportedState::Unhealthy
             )
         });
-        if let Some((id, replica)) = ready.skip(index).next() {
+        if let Some((id, replica)) = ready.nth(index) {
             replica.state = state;
             replica.message = "afflicted".to_owned();
             if state == ReportedState::Failed {

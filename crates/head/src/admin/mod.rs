@@ -1,0 +1,156 @@
+//! The admin API on port 8265: Ray's routes with Ray's status codes, and our own health and
+//! metrics.
+//!
+//! `route` says which route a request is for, `guard` who may not send it; each route answers
+//! in its own file. Not here: who is allowed in at all, which the address it listens on says.
+
+mod applications;
+mod guard;
+mod reply;
+mod route;
+mod scale;
+mod scrape;
+mod server;
+
+use std::sync::Arc;
+
+use http::{Method, Request};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use mobula_process::metrics::MetricsHandle;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+pub use server::{CONNECTIONS_MAX, serve};
+
+use crate::handle::ControllerHandle;
+use crate::prepare::Preparer;
+use reply::{Reply, json_reply, text_reply};
+use route::{Found, Route};
+
+/// A body that is larger could not be stored.
+pub const BODY_BYTES_MAX: usize = mobula_store::VALUE_BYTES_MAX;
+
+/// From the request's head to the last byte of its body.
+const BODY_SECONDS_MAX: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// The version of Ray's own dashboard protocol.
+const PROTOCOL_VERSION: &str = "4";
+
+/// What all routes share.
+#[derive(Clone)]
+pub struct Admin {
+    controller: ControllerHandle,
+    preparer: Preparer,
+    metrics: MetricsHandle,
+    ray_version: Arc<str>,
+    session_name: Arc<str>,
+    stopping: CancellationToken,
+}
+
+// === impl Admin ===
+
+impl Admin {
+    pub(crate) fn new(
+        controller: ControllerHandle,
+        preparer: Preparer,
+        metrics: MetricsHandle,
+        ray_version: String,
+        stopping: &CancellationToken,
+    ) -> Admin {
+        Admin {
+            controller,
+            preparer,
+            metrics,
+            ray_version: ray_version.into(),
+            session_name: format!("session_{}", std::process::id()).into(),
+            stopping: stopping.clone(),
+        }
+    }
+
+    /// Answers one request.
+    async fn answer(&self, request: Request<Incoming>) -> Reply {
+        let (parts, body) = request.into_parts();
+        let from_browser = guard::is_from_browser(&parts.headers);
+        let found = match route::find(&parts.method, parts.uri.path()) {
+            Found::Route(route) => route,
+            Found::Nowhere => {
+                return text_reply(404, "404: Not Found");
+            }
+            Found::WrongMethod { allow } => return reply::wrong_method(&parts.method, allow),
+        };
+        if from_browser && matches!(parts.method, Method::POST | Method::PUT | Method::DELETE) {
+            return text_reply(405, "Method Not Allowed for browser traffic.");
+        }
+        match found {
+            Route::Home => text_reply(200, HOME),
+            Route::Version => self.version(),
+            Route::Success => text_reply(200, "success"),
+            Route::AgentHealth => text_reply(200, "raylet: success\ngcs: success"),
+            Route::Authentication => json_reply(200, &json!({"authentication_mode": "disabled"})),
+            Route::Live => text_reply(200, "ok"),
+            Route::Ready => self.ready().await,
+            Route::Metrics => scrape::metrics(self).await,
+            Route::GetApplications => {
+                applications::get(self, parts.uri.query().unwrap_or(""), from_browser).await
+            }
+            Route::PutApplications => match read_body(body).await {
+                Ok(body) => applications::put(self, &body).await,
+                Err(refusal) => refusal,
+            },
+            Route::DeleteApplications => applications::delete(self).await,
+            Route::Scale {
+                application,
+                deployment,
+            } => match read_body(body).await {
+                Ok(body) => scale::scale(self, application, deployment, &body).await,
+                Err(refusal) => refusal,
+            },
+        }
+    }
+
+    fn version(&self) -> Reply {
+        json_reply(
+            200,
+            &json!({
+                "version": PROTOCOL_VERSION,
+                "ray_version": &*self.ray_version,
+                "ray_commit": concat!("mobula-", env!("CARGO_PKG_VERSION")),
+                "session_name": &*self.session_name,
+            }),
+        )
+    }
+
+    async fn ready(&self) -> Reply {
+        if self.stopping.is_cancelled() {
+            text_reply(503, "the head is going away")
+        } else if self.controller.is_ready().await {
+            text_reply(200, "ok")
+        } else {
+            text_reply(503, "workers of before the restart have not reported yet")
+        }
+    }
+}
+
+const HOME: &str = "Mobula admin API\n\n\
+    GET    /api/serve/applications/    what is deployed, and how it is\n\
+    PUT    /api/serve/applications/    deploy a Serve config (JSON)\n\
+    DELETE /api/serve/applications/    delete everything\n\
+    POST   /api/v1/applications/{application}/deployments/{deployment}/scale\n\
+    GET    /api/ray/version            the Ray version this is compatible with\n\
+    GET    /metrics                    of the head and all workers\n\
+    GET    /livez, /readyz             health of the head\n";
+
+/// The whole body, or the answer to whoever sent too much or too slowly.
+async fn read_body(body: Incoming) -> Result<bytes::Bytes, Reply> {
+    let limited = http_body_util::Limited::new(body, BODY_BYTES_MAX);
+    match tokio::time::timeout(BODY_SECONDS_MAX, limited.collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(text_reply(
+            413,
+            format!("the body is larger than {BODY_BYTES_MAX} bytes"),
+        )),
+        Ok(Err(error)) => Err(text_reply(400, format!("the body cannot be read: {error}"))),
+        Err(_) => Err(text_reply(408, "the body did not arrive in time")),
+    }
+}

@@ -1,0 +1,77 @@
+//! Accepts connections to the admin API, within limits, and drains them at the end.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::Admin;
+
+/// Connections at once; each carries one request at a time. People, scrapers and an operator
+/// need a handful.
+pub const CONNECTIONS_MAX: usize = 256;
+
+/// From the connection, or the answer before, to the end of the next request's headers.
+const HEADERS_SECONDS_MAX: Duration = Duration::from_secs(30);
+
+/// Bytes of one request's headers that are buffered.
+const HEADERS_BYTES_MAX: usize = 64 * 1024;
+
+/// The pause after an accept that failed, usually for want of file descriptors.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Open requests are answered within this time at the end.
+const DRAIN_SECONDS_MAX: Duration = Duration::from_secs(4);
+
+/// Serves until `ending`.
+pub async fn serve(admin: Admin, listener: TcpListener, ending: CancellationToken) {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let graceful = GracefulShutdown::new();
+    loop {
+        // Accepting only with a permit leaves the rest to the kernel's queue.
+        let accepted = tokio::select! {
+            accepted = async {
+                let permit = permits.clone().acquire_owned().await;
+                (permit, listener.accept().await)
+            } => accepted,
+            () = ending.cancelled() => break,
+        };
+        let (Ok(permit), connection) = accepted else {
+            break;
+        };
+        let stream = match connection {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                warn!(%error, "a connection to the admin API cannot be accepted");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+                continue;
+            }
+        };
+        let admin = admin.clone();
+        let service = service_fn(move |request| {
+            let admin = admin.clone();
+            async move { Ok::<_, Infallible>(admin.answer(request).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADERS_SECONDS_MAX)
+            .max_buf_size(HEADERS_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service);
+        let watched = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = watched.await {
+                debug!(%error, "a connection to the admin API broke off");
+            }
+            drop(permit);
+        });
+    }
+    let _ = tokio::time::timeout(DRAIN_SECONDS_MAX, graceful.shutdown()).await;
+}

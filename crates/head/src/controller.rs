@@ -1,0 +1,548 @@
+//! The one owner of the [`World`]: an actor that folds in what happens, plans, makes the
+//! decisions durable, and publishes what others shall have.
+//!
+//! It has no opinion of its own: what a message means is `world::observe`, what follows is
+//! `world::plan`. Others see the world through replies and `watch` channels.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use mobula_process::ids;
+use mobula_proto::v1;
+use mobula_store::StoreError;
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::documents::{StoredConfig, StoredIntent};
+use crate::executor::Executor;
+use crate::loop_stats::LoopMeter;
+use crate::metrics;
+use crate::status::{About, ApiType, document};
+use crate::world::notes::Note;
+use crate::world::observed::{Router, Worker};
+use crate::world::spec::DeploySpec;
+use crate::world::{DeploymentId, Event, Now, RouterId, WorkerId, World};
+
+/// The pause between two looks while something is under way that only time ends.
+const BUSY_TICK: Duration = Duration::from_millis(100);
+
+/// The pause while nothing is: only lost workers are found by it.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+
+/// Plans made in a row for one message. A plan that follows from the one before needs two or
+/// three; more is left to the next tick, so that nobody waits long for an answer.
+const PLANS_PER_STEP_MAX: usize = 8;
+
+/// The actor.
+pub struct Controller;
+
+/// What it starts with.
+pub struct Arguments {
+    pub world: World,
+    pub executor: Executor,
+    pub about: About,
+    pub started: Instant,
+    pub assignments: Outbox,
+}
+
+/// Where others read the newest state.
+pub struct Outbox {
+    /// The route table, for every router.
+    pub table: watch::Sender<v1::RouteTable>,
+    /// Whether anything is deployed or being deleted.
+    pub serving: watch::Sender<bool>,
+    /// What each worker shall run.
+    workers: HashMap<WorkerId, watch::Sender<v1::WorkerAssignment>>,
+}
+
+/// A session's number; a later one of the same process supersedes it.
+pub type SessionNumber = u64;
+
+/// What the controller is told and asked. Everything but ticks and ends of sessions is asked
+/// with a reply, and who asks waits for it, so the mailbox is as long as there are askers.
+pub enum Message {
+    /// Make it durable, then true. The reply holds what is worth a warning.
+    Deploy {
+        config: Box<StoredConfig>,
+        spec: Box<DeploySpec>,
+        reply: RpcReplyPort<Result<Vec<String>, StoreError>>,
+    },
+    /// Delete everything.
+    DeleteAll {
+        reply: RpcReplyPort<Result<(), StoreError>>,
+    },
+    /// Set a count.
+    Scale {
+        deployment: DeploymentId,
+        target: u32,
+        reply: RpcReplyPort<Result<(), ScaleError>>,
+    },
+    /// The status document.
+    Status {
+        filter: Option<ApiType>,
+        reply: RpcReplyPort<Value>,
+    },
+    /// The state in the Prometheus text format, and where the workers are.
+    Scrape {
+        reply: RpcReplyPort<(String, Vec<String>)>,
+    },
+    /// Whether the stored state is loaded and everybody of before has reported.
+    Ready { reply: RpcReplyPort<bool> },
+    /// A worker's report; the reply is its assignment, or nothing if the session is old.
+    WorkerReported {
+        session: SessionNumber,
+        worker: Box<Worker>,
+        reply: RpcReplyPort<Option<watch::Receiver<v1::WorkerAssignment>>>,
+    },
+    /// The session of a worker ended.
+    WorkerGone {
+        session: SessionNumber,
+        worker: WorkerId,
+    },
+    /// The process of a worker ended.
+    WorkerExited { pid: u32, how: String },
+    /// A router's report; false if the session is old.
+    RouterReported {
+        session: SessionNumber,
+        router: Box<Router>,
+        reply: RpcReplyPort<bool>,
+    },
+    /// The session of a router ended.
+    RouterGone {
+        session: SessionNumber,
+        router: RouterId,
+    },
+    /// Time passed; ticks of an older number do not count.
+    Tick(u64),
+}
+
+/// Why a count was not set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScaleError {
+    NotFound,
+    NotEnabled,
+    Deleted,
+}
+
+/// What the actor owns.
+pub struct State {
+    world: World,
+    executor: Executor,
+    about: About,
+    started: Instant,
+    outbox: Outbox,
+    worker_sessions: HashMap<WorkerId, SessionNumber>,
+    router_sessions: HashMap<RouterId, SessionNumber>,
+    meter: LoopMeter,
+    tick_number: u64,
+    next_tick: Option<Instant>,
+}
+
+// === impl Controller ===
+
+impl Actor for Controller {
+    type Msg = Message;
+    type State = State;
+    type Arguments = Arguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Message>,
+        arguments: Arguments,
+    ) -> Result<State, ActorProcessingErr> {
+        let Arguments {
+            world,
+            executor,
+            about,
+            started,
+            assignments,
+        } = arguments;
+        let mut state = State {
+            world,
+            executor,
+            about,
+            started,
+            outbox: assignments,
+            worker_sessions: HashMap::new(),
+            router_sessions: HashMap::new(),
+            meter: LoopMeter::default(),
+            tick_number: 0,
+            next_tick: None,
+        };
+        state.step(&myself).await;
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Deploy {
+                config,
+                spec,
+                reply,
+            } => {
+                let answer = state.deploy(&config, *spec).await;
+                answered(reply.send(answer));
+            }
+            Message::DeleteAll { reply } => answered(reply.send(state.delete_all().await)),
+            Message::Scale {
+                deployment,
+                target,
+                reply,
+            } => {
+                answered(reply.send(state.scale(deployment, target)));
+            }
+            // Questions change nothing, so nothing follows from them.
+            Message::Status { filter, reply } => {
+                answered(reply.send(state.status(filter)));
+                return Ok(());
+            }
+            Message::Scrape { reply } => {
+                answered(reply.send(state.scrape()));
+                return Ok(());
+            }
+            Message::Ready { reply } => {
+                answered(reply.send(state.world.is_synced(state.now())));
+                return Ok(());
+            }
+            Message::WorkerReported {
+                session,
+                worker,
+                reply,
+            } => {
+                let assignment = state.worker_reported(session, worker, &myself).await;
+                answered(reply.send(assignment));
+                return Ok(());
+            }
+            Message::WorkerGone { session, worker } => state.worker_gone(session, worker),
+            Message::WorkerExited { pid, how } => {
+                let node_id = state.about.node_id.clone();
+                state.observe(Event::WorkerExited { node_id, pid, how });
+            }
+            Message::RouterReported {
+                session,
+                router,
+                reply,
+            } => {
+                answered(reply.send(state.router_reported(session, router)));
+            }
+            Message::RouterGone { session, router } => state.router_gone(session, router),
+            Message::Tick(number) => {
+                if number != state.tick_number {
+                    return Ok(());
+                }
+                state.next_tick = None;
+                state.observe(Event::Tick);
+            }
+        }
+        state.step(&myself).await;
+        Ok(())
+    }
+}
+
+/// Whoever asked may have gone away meanwhile; that is his affair.
+fn answered<T>(_: Result<(), ractor::MessagingErr<T>>) {}
+
+// === impl Outbox ===
+
+impl Outbox {
+    /// Nothing published yet.
+    pub fn new() -> Outbox {
+        Outbox {
+            table: watch::Sender::new(v1::RouteTable::default()),
+            serving: watch::Sender::new(false),
+            workers: HashMap::new(),
+        }
+    }
+
+    fn publish(&mut self, world: &World) {
+        if let Some(table) = world.published.table() {
+            self.table.send_if_modified(|held| {
+                let newer = held.version != table.version;
+                if newer {
+                    held.clone_from(table);
+                }
+                newer
+            });
+        }
+        let assignments = world.published.assignments();
+        self.workers
+            .retain(|worker, _| assignments.contains_key(worker));
+        for (worker, assignment) in assignments {
+            self.workers
+                .entry(worker.clone())
+                .or_default()
+                .send_if_modified(|held| {
+                    let newer = held.version != assignment.version;
+                    if newer {
+                        held.clone_from(assignment);
+                    }
+                    newer
+                });
+        }
+        let serving = world.serving.is_some();
+        self.serving
+            .send_if_modified(|held| std::mem::replace(held, serving) != serving);
+    }
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Outbox::new()
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn now(&self) -> Now {
+        let elapsed = self.started.elapsed();
+        Now {
+            ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            unix_s: self.about.started_at_s + elapsed.as_secs_f64(),
+        }
+    }
+
+    fn observe(&mut self, event: Event) {
+        let now = self.now();
+        self.world.observe(event, now);
+        for note in self.world.notes.drain(..) {
+            record(note);
+        }
+    }
+
+    async fn deploy(
+        &mut self,
+        config: &StoredConfig,
+        spec: DeploySpec,
+    ) -> Result<Vec<String>, StoreError> {
+        self.executor.save_config(config).await?;
+        let mut warnings = Vec::new();
+        if let Some(serving) = &self.world.serving {
+            let same = serving.http_options == spec.serving.http_options
+                && serving.grpc_options == spec.serving.grpc_options
+                && serving.proxy_location == spec.serving.proxy_location;
+            if !same {
+                warnings.push(
+                    "http_options, grpc_options and proxy_location count when serving starts; \
+                     the changed ones wait for a shutdown and a new deploy"
+                        .to_owned(),
+                );
+            }
+        }
+        info!(
+            applications = spec.applications.len(),
+            "a config was accepted"
+        );
+        self.observe(Event::Deploy(Box::new(spec)));
+        Ok(warnings)
+    }
+
+    async fn delete_all(&mut self) -> Result<(), StoreError> {
+        self.executor.delete_config().await?;
+        info!("everything is being deleted");
+        self.observe(Event::DeleteAll);
+        Ok(())
+    }
+
+    fn scale(&mut self, id: DeploymentId, target: u32) -> Result<(), ScaleError> {
+        let application = self
+            .world
+            .applications
+            .get(&id.application)
+            .ok_or(ScaleError::NotFound)?;
+        let deployment = application
+            .deployments
+            .get(&id.deployment)
+            .ok_or(ScaleError::NotFound)?;
+        if application.deleting || deployment.deleting {
+            return Err(ScaleError::Deleted);
+        }
+        if !application.external_scaler_enabled {
+            return Err(ScaleError::NotEnabled);
+        }
+        info!(deployment = %id, target, "the scale route set a count");
+        self.observe(Event::Scale {
+            deployment: id,
+            target,
+        });
+        Ok(())
+    }
+
+    fn status(&self, filter: Option<ApiType>) -> Value {
+        document(
+            &self.world,
+            &self.about,
+            &self.meter.stats(),
+            filter,
+            self.now(),
+        )
+    }
+
+    fn scrape(&self) -> (String, Vec<String>) {
+        let workers = self
+            .world
+            .workers
+            .values()
+            .filter(|worker| worker.disconnected_since_ms.is_none())
+            .map(|worker| worker.data_addr.clone());
+        (metrics::exposition(&self.world), workers.collect())
+    }
+
+    async fn worker_reported(
+        &mut self,
+        session: SessionNumber,
+        worker: Box<Worker>,
+        myself: &ActorRef<Message>,
+    ) -> Option<watch::Receiver<v1::WorkerAssignment>> {
+        let id = worker.id.clone();
+        if !is_newest(&mut self.worker_sessions, &id, session) {
+            return None;
+        }
+        if !self.world.workers.contains_key(&id) {
+            info!(worker = %id, pid = worker.pid, capacity = %worker.capacity, "a worker joined");
+        }
+        self.meter.report_received();
+        self.observe(Event::WorkerReported(worker));
+        // The reply is the assignment that knows of this report.
+        self.step(myself).await;
+        Some(self.outbox.workers.entry(id).or_default().subscribe())
+    }
+
+    fn worker_gone(&mut self, session: SessionNumber, worker: WorkerId) {
+        if self.worker_sessions.get(&worker) == Some(&session) {
+            self.worker_sessions.remove(&worker);
+            info!(%worker, "the session of a worker ended");
+            self.observe(Event::WorkerDisconnected(worker));
+        }
+    }
+
+    fn router_reported(&mut self, session: SessionNumber, router: Box<Router>) -> bool {
+        let id = router.id.clone();
+        if !is_newest(&mut self.router_sessions, &id, session) {
+            return false;
+        }
+        let before = self.world.routers.get(&id);
+        if before.is_none() {
+            info!(router = %id, pid = router.pid, "a router joined");
+        }
+        if !router.error.is_empty() && before.is_none_or(|before| before.error != router.error) {
+            warn!(router = %id, error = router.error, "a router does not serve");
+        }
+        self.meter.report_received();
+        self.observe(Event::RouterReported(router));
+        true
+    }
+
+    fn router_gone(&mut self, session: SessionNumber, router: RouterId) {
+        if self.router_sessions.get(&router) == Some(&session) {
+            self.router_sessions.remove(&router);
+            info!(%router, "the session of a router ended");
+            self.observe(Event::RouterDisconnected(router));
+        }
+    }
+
+    /// Plans until nothing follows; each round is durable before it is published.
+    async fn step(&mut self, myself: &ActorRef<Message>) {
+        let begun = Instant::now();
+        for _ in 0..PLANS_PER_STEP_MAX {
+            let now = self.now();
+            let plan = self.world.plan(now, &mut ids::replica_id);
+            for planned in &plan.actions {
+                info!("{planned}");
+                self.world.apply(&planned.action, now);
+            }
+            if let Err(error) = self
+                .executor
+                .save_intent(&StoredIntent::of(&self.world))
+                .await
+            {
+                // Nothing is published that is not durable; the next tick tries again.
+                warn!(%error, "the decisions cannot be stored");
+                break;
+            }
+            let published = self.world.publish(now);
+            self.outbox.publish(&self.world);
+            if plan.is_empty() && !published {
+                break;
+            }
+        }
+        let pause = if self.world.is_in_progress() {
+            BUSY_TICK
+        } else {
+            IDLE_TICK
+        };
+        self.meter.pass(begun.elapsed(), pause, self.now().unix_s);
+        self.schedule(myself, pause);
+    }
+
+    fn schedule(&mut self, myself: &ActorRef<Message>, pause: Duration) {
+        let at = Instant::now() + pause;
+        if self.next_tick.is_some_and(|next| next <= at) {
+            return;
+        }
+        self.next_tick = Some(at);
+        self.tick_number += 1;
+        let number = self.tick_number;
+        myself.send_after(pause, move || Message::Tick(number));
+    }
+}
+
+fn is_newest(
+    sessions: &mut HashMap<String, SessionNumber>,
+    id: &str,
+    session: SessionNumber,
+) -> bool {
+    let newest = sessions.entry(id.to_owned()).or_insert(session);
+    *newest = session.max(*newest);
+    *newest == session
+}
+
+fn record(note: Note) {
+    let labels = |id: &DeploymentId| {
+        [
+            ("deployment", id.deployment.clone()),
+            ("application", id.application.clone()),
+        ]
+    };
+    match note {
+        Note::Started {
+            deployment,
+            replica,
+            took_ms,
+        } => {
+            info!(%deployment, replica, took_ms, "a replica is ready");
+            ::metrics::histogram!(metrics::REPLICA_STARTUP_LATENCY_MS, &labels(&deployment))
+                .record(took_ms as f64);
+        }
+        Note::StartFailed {
+            deployment,
+            replica,
+            error,
+        } => {
+            warn!(%deployment, replica, error, "a replica did not start");
+        }
+        Note::HealthFailed {
+            deployment,
+            replica,
+            error,
+        } => {
+            warn!(%deployment, replica, error, "a replica is not well");
+            ::metrics::counter!(metrics::HEALTH_CHECK_FAILURES, &labels(&deployment)).increment(1);
+        }
+        Note::WorkerLost {
+            worker,
+            how,
+            replicas,
+        } => {
+            warn!(worker, how, replicas, "a worker is lost");
+        }
+    }
+}

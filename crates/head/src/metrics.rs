@@ -1,0 +1,136 @@
+//! The head's metrics, by Ray's names.
+//!
+//! State (statuses, counts) is written straight from the world, so that a series ends with the
+//! thing it is about. What only an event knows is counted through the `metrics` recorder.
+
+use std::fmt::Write as _;
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+use crate::world::World;
+use crate::world::application_status::status;
+use crate::world::intent::Phase;
+
+/// Gauge: application.
+pub const APPLICATION_STATUS: &str = "ray_serve_application_status";
+/// Gauge: deployment, application.
+pub const DEPLOYMENT_STATUS: &str = "ray_serve_deployment_status";
+/// Gauge: deployment, application, replica.
+pub const REPLICA_HEALTHY: &str = "ray_serve_deployment_replica_healthy";
+/// Gauge: deployment, application.
+pub const TARGET_REPLICAS: &str = "ray_serve_autoscaling_target_replicas";
+/// Histogram: deployment, application.
+pub const REPLICA_STARTUP_LATENCY_MS: &str = "ray_serve_replica_startup_latency_ms";
+/// Counter: deployment, application, replica.
+pub const HEALTH_CHECK_FAILURES: &str = "ray_serve_health_check_failures_total";
+/// Gauge.
+pub const CONTROL_LOOP_DURATION_S: &str = "ray_serve_controller_control_loop_duration_s";
+/// Gauge.
+pub const CONTROL_LOOPS: &str = "ray_serve_controller_num_control_loops";
+/// Gauge: workers that have a session.
+pub const WORKERS: &str = "mobula_head_workers";
+/// Gauge: routers that have a session.
+pub const ROUTERS: &str = "mobula_head_routers";
+
+/// Describes what goes through the recorder.
+pub fn describe() {
+    describe_histogram!(
+        REPLICA_STARTUP_LATENCY_MS,
+        Unit::Milliseconds,
+        "From the decision to start a replica until it is ready."
+    );
+    describe_counter!(
+        HEALTH_CHECK_FAILURES,
+        "Replicas that became unhealthy or died."
+    );
+    describe_gauge!(
+        CONTROL_LOOP_DURATION_S,
+        Unit::Seconds,
+        "The last pass of the controller."
+    );
+    describe_gauge!(
+        CONTROL_LOOPS,
+        "Passes of the controller since the head started."
+    );
+}
+
+/// The state of the world in the Prometheus text format.
+pub fn exposition(world: &World) -> String {
+    let mut text = String::new();
+    let mut family = |name: &str, help: &str, series: Vec<(Vec<(&str, String)>, u64)>| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
+        for (labels, value) in series {
+            let labels: Vec<String> = labels
+                .iter()
+                .map(|(key, value)| format!("{key}=\"{}\"", escaped(value)))
+                .collect();
+            let _ = if labels.is_empty() {
+                writeln!(text, "{name} {value}")
+            } else {
+                writeln!(text, "{name}{{{}}} {value}", labels.join(","))
+            };
+        }
+    };
+    let applications = world.applications.iter().map(|(name, application)| {
+        (
+            vec![("application", name.clone())],
+            status(application).0.number().into(),
+        )
+    });
+    family(
+        APPLICATION_STATUS,
+        "1 DEPLOY_FAILED, 2 UNHEALTHY, 3 NOT_STARTED, 4 DELETING, 5 DEPLOYING, 6 RUNNING.",
+        applications.collect(),
+    );
+    let mut statuses = Vec::new();
+    let mut targets = Vec::new();
+    let mut healthy = Vec::new();
+    for (id, deployment) in world.deployments() {
+        let labels = vec![
+            ("deployment", id.deployment),
+            ("application", id.application),
+        ];
+        statuses.push((labels.clone(), deployment.status.state.number().into()));
+        targets.push((labels.clone(), deployment.target.into()));
+        for (replica, state) in &deployment.replicas {
+            let mut labels = labels.clone();
+            labels.push(("replica", replica.clone()));
+            healthy.push((labels, u64::from(state.phase == Phase::Running)));
+        }
+    }
+    family(
+        DEPLOYMENT_STATUS,
+        "1 DEPLOY_FAILED, 2 UNHEALTHY, 3 UPDATING, 4 UPSCALING, 5 DOWNSCALING, 6 HEALTHY.",
+        statuses,
+    );
+    family(TARGET_REPLICAS, "Replicas that shall run.", targets);
+    family(
+        REPLICA_HEALTHY,
+        "Whether the replica runs and is well.",
+        healthy,
+    );
+    let workers = world
+        .workers
+        .values()
+        .filter(|w| w.disconnected_since_ms.is_none())
+        .count();
+    family(
+        WORKERS,
+        "Workers with a session.",
+        vec![(Vec::new(), workers as u64)],
+    );
+    family(
+        ROUTERS,
+        "Routers with a session.",
+        vec![(Vec::new(), world.routers.len() as u64)],
+    );
+    text
+}
+
+fn escaped(value: &str) -> String {
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}

@@ -1,0 +1,284 @@
+//! From a config document to what planning needs: finds each application's code, builds it,
+//! and lays the config over it.
+//!
+//! Building runs the application's own code, so it happens on a blocking thread, with a
+//! deadline, and a panic is that application's failure. Import paths that do not exist are
+//! found before anything is accepted; what only shows when code and config meet becomes the
+//! application's `DEPLOY_FAILED`, as with Ray.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mobula_app::{BuildContext, Registry};
+use mobula_spec::{
+    Application, DeploymentConfig, DeploymentDefaults, DeploymentOptions, ProxyLocation,
+    ServeConfig, resolve_application,
+};
+use serde_json::{Map, Value, json};
+
+use crate::world::Resources;
+use crate::world::spec::{
+    ApplicationSpec, BuiltApplication, DeploySpec, DeploymentSpec, Ingress, ReplicaSpec, Serving,
+};
+
+/// Building reads a few files at most; whoever needs longer is stuck.
+const BUILD_SECONDS_MAX: Duration = Duration::from_secs(60);
+
+/// Import paths that one message lists.
+const KNOWN_PATHS_SHOWN_MAX: usize = 50;
+
+/// Knows the code that is compiled in.
+#[derive(Clone)]
+pub struct Preparer {
+    registry: Registry,
+    env: Arc<BTreeMap<String, String>>,
+}
+
+// === impl Preparer ===
+
+impl Preparer {
+    /// `env` is the process's environment.
+    pub fn new(registry: Registry, env: BTreeMap<String, String>) -> Preparer {
+        Preparer {
+            registry,
+            env: Arc::new(env),
+        }
+    }
+
+    /// One line for each application whose import path does not exist here.
+    pub fn unknown_import_paths(&self, config: &ServeConfig) -> Vec<String> {
+        let known: Vec<&str> = self.registry.import_paths().collect();
+        let shown = known
+            .iter()
+            .take(KNOWN_PATHS_SHOWN_MAX)
+            .copied()
+            .collect::<Vec<_>>()
+            .join(", ");
+        config
+            .applications
+            .iter()
+            .enumerate()
+            .filter(|(_, application)| !known.contains(&application.import_path.as_str()))
+            .map(|(index, application)| {
+                format!(
+                    "applications[{index}].import_path: there is no application '{}' here, and \
+                     Python code cannot run here; the import paths that exist are: {shown} \
+                     (`mobula import` helps to migrate)",
+                    application.import_path
+                )
+            })
+            .collect()
+    }
+
+    /// Builds every application of the config.
+    pub async fn prepare(&self, config: &ServeConfig, deployed_time_s: f64) -> DeploySpec {
+        let mut applications = Vec::with_capacity(config.applications.len());
+        for application in &config.applications {
+            let built = self.build(application, config.target_capacity).await;
+            applications.push(ApplicationSpec {
+                name: application.name.clone(),
+                raw: application.raw.clone(),
+                external_scaler_enabled: application.external_scaler_enabled,
+                built,
+            });
+        }
+        DeploySpec {
+            serving: serving(config),
+            applications,
+            deployed_time_s,
+        }
+    }
+
+    async fn build(
+        &self,
+        application: &Application,
+        target_capacity: Option<f64>,
+    ) -> Result<BuiltApplication, String> {
+        let mut env = (*self.env).clone();
+        env.extend(application.env_vars());
+        let context = BuildContext {
+            args: application.args.clone(),
+            env,
+        };
+        let registry = self.registry.clone();
+        let import_path = application.import_path.clone();
+        let build = tokio::task::spawn_blocking(move || {
+            catch_unwind(AssertUnwindSafe(|| registry.build(&import_path, &context)))
+        });
+        let code = match tokio::time::timeout(BUILD_SECONDS_MAX, build).await {
+            Ok(Ok(Ok(built))) => built.map_err(|error| error.to_string())?,
+            Ok(Ok(Err(panic))) => {
+                return Err(format!(
+                    "building the application panicked: {}",
+                    text_of(&panic)
+                ));
+            }
+            Ok(Err(error)) => return Err(format!("building the application failed: {error}")),
+            Err(_) => {
+                let seconds = BUILD_SECONDS_MAX.as_secs();
+                return Err(format!(
+                    "building the application took longer than {seconds} s"
+                ));
+            }
+        };
+        fit(&code, application, target_capacity)
+    }
+}
+
+fn text_of(panic: &Box<dyn std::any::Any + Send>) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+/// Lays the config over the code.
+fn fit(
+    code: &mobula_app::Application,
+    application: &Application,
+    target_capacity: Option<f64>,
+) -> Result<BuiltApplication, String> {
+    let defaults = code
+        .deployments
+        .iter()
+        .map(|deployment| {
+            Ok(DeploymentDefaults {
+                name: deployment.name.clone(),
+                ingress: deployment.name == code.ingress,
+                options: code_options(&deployment.name, &deployment.options)?,
+            })
+        })
+        .collect::<Result<Vec<_>, String>>()?;
+    let names: Vec<&str> = defaults
+        .iter()
+        .map(|defaults| defaults.name.as_str())
+        .collect();
+    let routed = code.routes.iter().map(|route| &route.deployment);
+    let grpc_routed = code.grpc_routes.iter().map(|route| &route.deployment);
+    for name in [&code.ingress].into_iter().chain(routed).chain(grpc_routed) {
+        if !names.contains(&name.as_str()) {
+            return Err(format!(
+                "the code routes to a deployment '{name}' that it does not have"
+            ));
+        }
+    }
+    let configs = resolve_application(&defaults, application).map_err(|error| error.to_string())?;
+    Ok(BuiltApplication {
+        route_prefix: application.route_prefix.clone(),
+        ingress: code.ingress.clone(),
+        routes: code
+            .routes
+            .iter()
+            .map(|route| (route.path.clone(), route.deployment.clone()))
+            .collect(),
+        grpc_routes: code
+            .grpc_routes
+            .iter()
+            .map(|route| {
+                (
+                    route.service.clone(),
+                    route.method.clone(),
+                    route.deployment.clone(),
+                )
+            })
+            .collect(),
+        deployments: configs
+            .iter()
+            .map(|config| deployment(config, application, target_capacity))
+            .collect(),
+    })
+}
+
+/// The code's options are written in the config's words, so the config's reader reads them.
+fn code_options(name: &str, options: &Map<String, Value>) -> Result<DeploymentOptions, String> {
+    let mut entry = options.clone();
+    entry.insert("name".to_owned(), Value::String(name.to_owned()));
+    let document = json!({
+        "applications": [{"import_path": "code:options", "deployments": [entry]}],
+    });
+    let wrong = |why: &dyn std::fmt::Display| {
+        format!("the code's options of deployment '{name}' are wrong: {why}")
+    };
+    let checked =
+        ServeConfig::from_json(document.to_string().as_bytes()).map_err(|errors| wrong(&errors))?;
+    checked
+        .config
+        .applications
+        .into_iter()
+        .flat_map(|application| application.deployments)
+        .next()
+        .map(|entry| entry.options)
+        .ok_or_else(|| wrong(&"they are lost"))
+}
+
+fn deployment(
+    config: &DeploymentConfig,
+    application: &Application,
+    target_capacity: Option<f64>,
+) -> DeploymentSpec {
+    let required = config.ray_actor_options.required_resources();
+    let user_config = config
+        .user_config
+        .clone()
+        .map(|config| Value::Object(config).to_string());
+    DeploymentSpec {
+        name: config.name.clone(),
+        config: json!(config),
+        target: config.first_replicas(target_capacity),
+        rolling_update_fraction: config.rolling_update_percentage,
+        max_queued_requests: config.max_queued_requests.as_i64(),
+        backpressure_status_code: config.backpressure_config.status_code,
+        backpressure_retry_after_s: config.backpressure_config.retry_after_s,
+        replica: Arc::new(ReplicaSpec {
+            import_path: application.import_path.clone(),
+            args_json: Value::Object(application.args.clone()).to_string(),
+            env_vars: config.env_vars(),
+            code_version: config.process_version(),
+            user_config_json: user_config,
+            config_version: config.settings_version(),
+            max_ongoing_requests: config.max_ongoing_requests,
+            num_cpus: config.ray_actor_options.cpus(),
+            graceful_shutdown_wait_loop_s: config.graceful_shutdown_wait_loop_s,
+            graceful_shutdown_timeout_s: config.graceful_shutdown_timeout_s,
+            health_check_period_s: config.health_check_period_s,
+            health_check_timeout_s: config.health_check_timeout_s,
+            route_prefix: application.route_prefix.clone().unwrap_or_default(),
+            required: Resources::from_units(
+                required.iter().map(|(name, units)| (name.as_str(), *units)),
+            ),
+        }),
+    }
+}
+
+/// What is said once for all applications.
+pub fn serving(config: &ServeConfig) -> Serving {
+    let http = &config.http_options;
+    let grpc = &config.grpc_options;
+    // Ray: a time-out of zero or less is none.
+    let timeout = |seconds: Option<f64>| seconds.filter(|seconds| *seconds > 0.0);
+    let ingress = Ingress {
+        http_host: http.host.clone(),
+        http_port: http.port,
+        root_path: http.root_path.clone(),
+        http_request_timeout_s: timeout(http.request_timeout_s),
+        keep_alive_timeout_s: http.keep_alive_timeout_s.into(),
+        grpc_port: grpc.port,
+        grpc_request_timeout_s: timeout(grpc.request_timeout_s),
+        grpc_reflection: grpc.enable_reflection,
+    };
+    let (proxy_location, ingress) = match config.proxy_location {
+        ProxyLocation::Disabled => ("Disabled", None),
+        ProxyLocation::HeadOnly => ("HeadOnly", Some(ingress)),
+        ProxyLocation::EveryNode => ("EveryNode", Some(ingress)),
+    };
+    Serving {
+        proxy_location: proxy_location.to_owned(),
+        http_options: json!(http),
+        grpc_options: json!(grpc),
+        ingress,
+        target_capacity: config.target_capacity,
+    }
+}

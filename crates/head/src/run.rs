@@ -1,0 +1,247 @@
+//! Wires the head up, in order of dependency, and takes it down in the reverse order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use mobula_app::Registry;
+use mobula_process::metrics::MetricsHandle;
+use mobula_process::net::Listener;
+use mobula_spec::ServeConfig;
+use mobula_store::StateStore;
+use ractor::Actor;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::admin::{self, Admin};
+use crate::controller::{Arguments, Controller, Message, Outbox};
+use crate::error::HeadError;
+use crate::executor::Executor;
+use crate::handle::ControllerHandle;
+use crate::metrics;
+use crate::prepare::Preparer;
+use crate::provision::{Provisioner, WorkerSet};
+use crate::sessions::Sessions;
+use crate::status::About;
+use crate::world::{Event, Now, World};
+
+/// A peer that does not answer a ping within this time is gone; finds dead machines, whose
+/// connections nobody closes.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// Open requests to the admin API are answered within this time when the head ends.
+const ADMIN_DRAIN_MAX: Duration = Duration::from_secs(5);
+
+/// Sessions are told that the head goes away, and end within this time.
+const SESSIONS_DRAIN_MAX: Duration = Duration::from_secs(2);
+
+/// Between two drains of histogram samples into their buckets.
+const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
+
+/// Everything the head needs from its process.
+pub struct HeadConfig {
+    /// The applications that are compiled in.
+    pub registry: Registry,
+    /// The process's environment.
+    pub env: BTreeMap<String, String>,
+    /// Durable state.
+    pub store: Arc<dyn StateStore>,
+    /// Where workers come from.
+    pub provisioner: Box<dyn Provisioner>,
+    /// How many there shall be.
+    pub workers: WorkerSet,
+    /// The admin API, already bound.
+    pub admin_listener: TcpListener,
+    /// Where workers and routers connect, already bound.
+    pub cluster_listener: Listener,
+    /// 56 hex digits, one per machine.
+    pub node_id: String,
+    /// The machine's address.
+    pub node_ip: String,
+    /// This process's recorder.
+    pub metrics: MetricsHandle,
+    /// The Ray version to be compatible with, "2.60.0".
+    pub ray_version: String,
+    /// Ends the head when cancelled.
+    pub shutdown: CancellationToken,
+}
+
+/// Runs the head until `shutdown`; workers that end with the head have ended when it returns.
+///
+/// # Errors
+/// When the stored state cannot be read, or a part of the head fails by itself.
+pub async fn run(config: HeadConfig) -> Result<(), HeadError> {
+    let HeadConfig {
+        registry,
+        env,
+        store,
+        mut provisioner,
+        workers,
+        admin_listener,
+        cluster_listener,
+        node_id,
+        node_ip,
+        metrics,
+        ray_version,
+        shutdown,
+    } = config;
+    // Ours to cancel: a head that fails takes its own parts down and leaves the rest to the caller.
+    let stopping = shutdown.child_token();
+    metrics::describe();
+    let about = About {
+        ray_version: ray_version
+            .parse()
+            .map_err(|()| HeadError::RayVersion(ray_version.clone()))?,
+        node_id,
+        node_ip,
+        pid: std::process::id(),
+        started_at_s: unix_now_s(),
+    };
+    // Workers load code and models while the head loads its state.
+    if let Err(error) = provisioner.ensure(workers).await {
+        warn!(%error, "workers cannot be started");
+    }
+    let preparer = Preparer::new(registry, env);
+    let executor = Executor::load(store).await?;
+    let outlive = provisioner.workers_outlive_head();
+    let world = restore(&executor, &preparer, &about, outlive).await?;
+
+    let outbox = Outbox::new();
+    let (table, serving) = (outbox.table.subscribe(), outbox.serving.subscribe());
+    let arguments = Arguments {
+        world,
+        executor,
+        about,
+        started: Instant::now(),
+        assignments: outbox,
+    };
+    let (actor, mut controller_task) = Actor::spawn(None, Controller, arguments)
+        .await
+        .map_err(|error| HeadError::Controller(error.to_string()))?;
+    let controller = ControllerHandle::new(actor.clone(), table, serving);
+
+    let ending = CancellationToken::new();
+    let mut cluster_task =
+        serve_cluster(cluster_listener, controller.clone(), ending.child_token());
+    let admin = Admin::new(
+        controller.clone(),
+        preparer,
+        metrics.clone(),
+        ray_version,
+        &stopping,
+    );
+    let admin_task = tokio::spawn(admin::serve(admin, admin_listener, ending.child_token()));
+    let upkeep_task = tokio::spawn(upkeep(metrics));
+    let provision_task = tokio::spawn(provide(provisioner, controller, stopping.clone()));
+
+    let outcome = tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        _ = &mut controller_task => Err(HeadError::Controller("it ended by itself".to_owned())),
+        ended = &mut cluster_task => Err(HeadError::Cluster(match ended {
+            Ok(Ok(())) => "it ended by itself".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        })),
+    };
+    stopping.cancel();
+    // Workers drain through the controller and their sessions, so those end after them.
+    let _ = provision_task.await;
+    ending.cancel();
+    let _ = tokio::time::timeout(ADMIN_DRAIN_MAX, admin_task).await;
+    let _ = tokio::time::timeout(SESSIONS_DRAIN_MAX, cluster_task).await;
+    actor.stop(None);
+    if outcome.is_ok() {
+        let _ = controller_task.await;
+    }
+    upkeep_task.abort();
+    info!("the head ended");
+    outcome
+}
+
+/// The world as the store has it: the accepted config, built and waiting for workers.
+async fn restore(
+    executor: &Executor,
+    preparer: &Preparer,
+    about: &About,
+    workers_outlive_head: bool,
+) -> Result<World, HeadError> {
+    let version_base = (about.started_at_s * 1000.0) as u64;
+    let mut world = World::new(about.node_id.clone(), version_base);
+    let Some(stored) = executor.config()? else {
+        return Ok(world);
+    };
+    let checked = ServeConfig::from_json(stored.config.to_string().as_bytes())
+        .map_err(|errors| HeadError::Stored(errors.to_string()))?;
+    let spec = preparer
+        .prepare(&checked.config, stored.deployed_time_s)
+        .await;
+    let now = Now {
+        ms: 0,
+        unix_s: about.started_at_s,
+    };
+    info!(
+        applications = spec.applications.len(),
+        "the stored config is deployed again"
+    );
+    world.observe(Event::Deploy(Box::new(spec)), now);
+    let intent = executor.intent()?;
+    for (deployment, target) in intent.counts() {
+        world.observe(Event::Scale { deployment, target }, now);
+    }
+    let awaited = if workers_outlive_head {
+        intent.workers
+    } else {
+        BTreeSet::new()
+    };
+    world.awaited_workers = awaited;
+    Ok(world)
+}
+
+fn serve_cluster(
+    listener: Listener,
+    controller: ControllerHandle,
+    ending: CancellationToken,
+) -> JoinHandle<Result<(), tonic::transport::Error>> {
+    let service = Sessions::service(controller, ending.clone());
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .http2_keepalive_interval(Some(KEEP_ALIVE))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE))
+            .add_service(service)
+            .serve_with_incoming_shutdown(listener.into_incoming(), ending.cancelled_owned()),
+    )
+}
+
+/// Passes exits on, while workers live and while they end.
+async fn provide(
+    mut provisioner: Box<dyn Provisioner>,
+    controller: ControllerHandle,
+    shutdown: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            exit = provisioner.next_exit() => {
+                controller.tell(Message::WorkerExited { pid: exit.pid, how: exit.how });
+            }
+            () = shutdown.cancelled() => break,
+        }
+    }
+    provisioner.shutdown().await;
+}
+
+async fn upkeep(metrics: MetricsHandle) {
+    let mut period = tokio::time::interval(UPKEEP_PERIOD);
+    loop {
+        period.tick().await;
+        metrics.upkeep();
+    }
+}
+
+fn unix_now_s() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
+}

@@ -1,0 +1,32 @@
+//! What happened to replicas, for logs and counters. Nothing is decided from it.
+
+use super::{DeploymentId, ReplicaId, WorkerId};
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Note {
+    /// Ready for the first time.
+    Started {
+        deployment: DeploymentId,
+        replica: ReplicaId,
+        took_ms: u64,
+    },
+    /// Not ready, and it will not be.
+    StartFailed {
+        deployment: DeploymentId,
+        replica: ReplicaId,
+        error: String,
+    },
+    /// Was ready; its checks fail, or it died.
+    HealthFailed {
+        deployment: DeploymentId,
+        replica: ReplicaId,
+        error: String,
+    },
+    /// Gone with all its replicas.
+    WorkerLost {
+        worker: WorkerId,
+        how: String,
+        replicas: usize,
+    },
+}

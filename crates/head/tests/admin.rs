@@ -1,0 +1,250 @@
+//! What clients of the admin API see, status code by status code.
+
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::Head;
+use common::http::request;
+use common::worker::{FakeWorker, starts_all};
+use mobula_store::MemoryStore;
+use serde_json::{Value, json};
+
+const APPLICATIONS: &str = "/api/serve/applications/";
+
+async fn head() -> Head {
+    Head::start(Arc::new(MemoryStore::default())).await
+}
+
+fn app(extra: Value) -> Value {
+    let mut entry = json!({"name": "app1", "route_prefix": "/a", "import_path": "test:one"});
+    for (key, value) in extra.as_object().unwrap() {
+        entry[key] = value.clone();
+    }
+    json!({"applications": [entry]})
+}
+
+#[tokio::test]
+async fn version_and_health_routes_answer_as_rays() {
+    let head = head().await;
+    for path in ["/api/ray/version", "/api/version"] {
+        let answer = head.get(path).await;
+        let body: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(answer.status, 200);
+        assert_eq!(
+            (&body["version"], &body["ray_version"]),
+            (&json!("4"), &json!("2.60.0"))
+        );
+        assert!(body["ray_commit"].is_string() && body["session_name"].is_string());
+    }
+    for path in ["/api/gcs_healthz", "/api/local_raylet_healthz"] {
+        let answer = head.get(path).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "success"));
+    }
+    let mode = head.get("/api/authentication_mode").await;
+    assert_eq!(mode.body, r#"{"authentication_mode":"disabled"}"#);
+    for path in ["/api/healthz", "/livez", "/readyz", "/"] {
+        assert_eq!(head.get(path).await.status, 200, "{path}");
+    }
+    for path in [
+        "/api/serve/applications",
+        "/api/serve/deployments/",
+        "/nope",
+    ] {
+        assert_eq!(head.get(path).await.status, 404, "{path}");
+    }
+    let wrong = request(head.admin, "POST", APPLICATIONS, &[], "").await;
+    assert_eq!(
+        (wrong.status, wrong.header("allow")),
+        (405, Some("DELETE,GET,HEAD,PUT"))
+    );
+    let head_only = request(head.admin, "HEAD", APPLICATIONS, &[], "").await;
+    assert_eq!((head_only.status, head_only.body.as_str()), (200, ""));
+    head.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_deployed_is_the_empty_document() {
+    let head = head().await;
+    let empty = json!({
+        "controller_info": {}, "proxies": {}, "applications": {}, "target_capacity": null,
+    });
+    assert_eq!(head.document().await, empty);
+    let delete = request(head.admin, "DELETE", APPLICATIONS, &[], "").await;
+    assert_eq!((delete.status, delete.body.as_str()), (200, ""));
+    // An empty list is something else: serving, with no application.
+    assert_eq!(head.put(&json!({"applications": []})).await.status, 200);
+    let document = head.document().await;
+    assert_eq!(document["applications"], json!({}));
+    assert_eq!(document["controller_info"]["node_id"], "a".repeat(56));
+    head.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_config_changes_nothing_and_names_all_problems() {
+    let head = head().await;
+    let _worker = FakeWorker::start(&head, 4.0, starts_all()).await;
+    head.put(&app(json!({}))).await;
+    let before = head.when_running("app1").await["applications"].clone();
+
+    let bad = json!({"applications": [
+        {"name": "", "import_path": "test:one", "route_prefix": "/a"},
+        {"name": "x", "import_path": "nocolon", "route_prefix": "/b",
+         "deployments": [{"name": "D", "num_replicas": 0}]},
+    ]});
+    let answer = head.put(&bad).await;
+    assert_eq!(answer.status, 400);
+    assert!(
+        answer
+            .header("content-type")
+            .unwrap()
+            .starts_with("text/plain")
+    );
+    assert_eq!(answer.body.lines().count(), 3, "{}", answer.body);
+
+    let answer = head.put_text("{not json").await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.body.contains("JSON"), "{}", answer.body);
+
+    let python = json!({"applications": [{"import_path": "my_python:app"}]});
+    let answer = head.put(&python).await;
+    assert_eq!(answer.status, 400);
+    assert!(
+        answer.body.contains("test:one, test:two, test:unbuildable"),
+        "{}",
+        answer.body
+    );
+
+    let large = "x".repeat(mobula_head::admin::BODY_BYTES_MAX + 1);
+    assert_eq!(head.put_text(&large).await.status, 413);
+
+    assert_eq!(head.document().await["applications"], before);
+    head.stop().await;
+}
+
+#[tokio::test]
+async fn browsers_may_look_but_not_touch_and_see_no_secrets() {
+    let head = head().await;
+    let config = app(json!({"runtime_env": {"env_vars": {"TOKEN": "hunter2"}}}));
+    let browser = [("user-agent", "Mozilla/5.0")];
+    for (method, body) in [("PUT", config.to_string()), ("DELETE", String::new())] {
+        let answer = request(head.admin, method, APPLICATIONS, &browser, &body).await;
+        assert_eq!(answer.status, 405, "{method}");
+        let from_page = [("origin", "http://evil.example")];
+        let answer = request(head.admin, method, APPLICATIONS, &from_page, &body).await;
+        assert_eq!(answer.status, 405, "{method}");
+    }
+    assert_eq!(head.document().await["applications"], json!({}));
+
+    head.put(&config).await;
+    let seen = request(head.admin, "GET", APPLICATIONS, &browser, "")
+        .await
+        .body;
+    assert!(
+        seen.contains("<redacted>") && !seen.contains("hunter2"),
+        "{seen}"
+    );
+    assert!(head.get(APPLICATIONS).await.body.contains("hunter2"));
+    head.stop().await;
+}
+
+#[tokio::test]
+async fn applications_are_filtered_by_where_they_came_from() {
+    let head = head().await;
+    head.put(&app(json!({}))).await;
+    let names = async |query: &str| {
+        let answer = head.get(&format!("{APPLICATIONS}?{query}")).await;
+        let document: Value = serde_json::from_str(&answer.body).unwrap();
+        document["applications"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names("api_type=DECLARATIVE").await, ["app1"]);
+    assert!(names("api_type=imperative").await.is_empty());
+    let wrong = head.get(&format!("{APPLICATIONS}?api_type=unknown")).await;
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.body.contains("declarative"), "{}", wrong.body);
+    head.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_accepted_and_ignored_is_said_in_a_header() {
+    let head = head().await;
+    let answer = head.put(&app(json!({"max_concurrent_queries": 3}))).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+    let warnings = answer.header("x-mobula-warnings").unwrap();
+    assert!(warnings.contains("max_concurrent_queries"), "{warnings}");
+    let mut moved = app(json!({}));
+    moved["http_options"] = json!({"port": 8123});
+    let answer = head.put(&moved).await;
+    assert!(
+        answer
+            .header("x-mobula-warnings")
+            .unwrap()
+            .contains("http_options")
+    );
+    assert_eq!(head.document().await["http_options"]["port"], 8000);
+    head.stop().await;
+}
+
+#[tokio::test]
+async fn the_scale_route_sets_counts_where_it_may() {
+    let head = head().await;
+    let _worker = FakeWorker::start(&head, 4.0, starts_all()).await;
+    let scale = async |app: &str, body: &str| {
+        let path = format!("/api/v1/applications/{app}/deployments/D/scale");
+        request(head.admin, "POST", &path, &[], body).await
+    };
+    let two = r#"{"target_num_replicas": 2}"#;
+    assert_eq!(scale("app1", two).await.status, 404);
+    head.put(&app(json!({}))).await;
+    assert_eq!(scale("app1", two).await.status, 412);
+    head.put(&app(json!({"external_scaler_enabled": true})))
+        .await;
+    let wrong = scale("app1", r#"{"target_num_replicas": "2"}"#).await;
+    assert_eq!(wrong.status, 400);
+    assert!(
+        wrong.body.contains("Invalid request body: "),
+        "{}",
+        wrong.body
+    );
+    let answer = scale("app1", two).await;
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer.body.contains("Scaling request received."),
+        "{}",
+        answer.body
+    );
+    head.document_when(|document| {
+        let deployment = &document["applications"]["app1"]["deployments"]["D"];
+        deployment["target_num_replicas"] == 2 && deployment["status"] == "HEALTHY"
+    })
+    .await;
+    head.stop().await;
+}
+
+#[tokio::test]
+async fn metrics_are_those_of_the_head_and_of_its_workers() {
+    let head = head().await;
+    let _worker = FakeWorker::start(&head, 4.0, starts_all()).await;
+    head.put(&app(json!({}))).await;
+    head.when_running("app1").await;
+    let text = head.get("/metrics").await.body;
+    for line in [
+        r#"ray_serve_application_status{application="app1"} 6"#,
+        r#"ray_serve_deployment_status{deployment="D",application="app1"} 6"#,
+        "mobula_head_workers 1",
+        "fake_worker_series 3",
+    ] {
+        assert!(
+            text.lines().any(|found| found == line),
+            "no {line} in\n{text}"
+        );
+    }
+    head.stop().await;
+}
