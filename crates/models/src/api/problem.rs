@@ -234,7 +234,14 @@ fn openai(problem: &Problem) -> Value {
         Problem::Value { field, .. } => *field,
         Problem::Empty(field) => Some(*field),
         Problem::TooLong(_) | Problem::TooManyRows { .. } => Some("input"),
-        _ => None,
+        Problem::Syntax(_)
+        | Problem::BodyTooLarge { .. }
+        | Problem::WrongTask { .. }
+        | Problem::NotFound { .. }
+        | Problem::Method { .. }
+        | Problem::Overloaded(_)
+        | Problem::Unavailable(_)
+        | Problem::Backend(_) => None,
     };
     json!({"error": {
         "message": problem.message(), "type": kind, "param": param, "code": code,
