@@ -3,7 +3,6 @@
 //! The shell of `queue`: it locks, wakes those who may start, and gives slots back when a permit
 //! is dropped. What may start is decided there.
 
-use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -297,16 +296,10 @@ fn pause_after(refusals_in_a_row: u32) -> Duration {
         .min(FULL_PAUSE_MAX)
 }
 
-fn resume_later(
-    deployment: Arc<Deployment>,
-    key: ReplicaKey,
-    pause: Duration,
-) -> impl Future<Output = ()> + Send {
-    async move {
-        tokio::time::sleep(pause).await;
-        let started = lock(&deployment.queue).resume(key, dice());
-        deployment.deliver(started);
-    }
+async fn resume_later(deployment: Arc<Deployment>, key: ReplicaKey, pause: Duration) {
+    tokio::time::sleep(pause).await;
+    let started = lock(&deployment.queue).resume(key, dice());
+    deployment.deliver(started);
 }
 
 #[cfg(test)]

@@ -75,10 +75,13 @@ pub struct RouteMetrics {
     /// Empty for what no deployment answered.
     deployment: String,
     /// Made when a method and status are first seen; both are of small closed sets.
-    outcomes: RwLock<Vec<((usize, u16), Arc<Outcome>)>>,
+    outcomes: RwLock<Vec<(OutcomeKey, Arc<Outcome>)>>,
     handle_requests: Counter,
     router_requests: Counter,
 }
+
+/// Index of the method and status.
+type OutcomeKey = (usize, u16);
 
 struct Outcome {
     requests: Counter,
@@ -208,10 +211,11 @@ impl RouteMetrics {
         let outcome = self.outcome(method_index(method), status);
         outcome.requests.increment(1);
         outcome.latency.record(milliseconds(elapsed));
-        for errors in [&outcome.errors, &outcome.deployment_errors] {
-            if let Some(errors) = errors {
-                errors.increment(1);
-            }
+        for errors in [&outcome.errors, &outcome.deployment_errors]
+            .into_iter()
+            .flatten()
+        {
+            errors.increment(1);
         }
     }
 

@@ -177,7 +177,7 @@ impl Table {
     /// The path without the root path, for paths below it.
     fn below_root<'a>(&self, path: &'a str) -> &'a str {
         match path.strip_prefix(self.root_path.as_str()) {
-            Some(rest) if rest.is_empty() => "/",
+            Some("") => "/",
             Some(rest) if rest.starts_with('/') => rest,
             Some(_) | None => path,
         }

@@ -29,6 +29,12 @@ struct State {
     closed: bool,
 }
 
+#[derive(PartialEq, Eq)]
+enum Push {
+    Done,
+    Full,
+}
+
 // === impl Outbox ===
 
 impl Outbox {
@@ -36,48 +42,47 @@ impl Outbox {
     /// more than calls and chunks of them.
     pub fn push(&self, frame: v1::Frame) {
         // Nobody is left to cancel or credit when the link is closed.
-        drop(self.try_push(frame, usize::MAX));
+        let _ = self.try_push(&mut Some(frame), usize::MAX);
     }
 
     /// Puts a frame in, when there is room.
     pub async fn send(&self, frame: v1::Frame) -> Result<(), LinkClosed> {
-        let mut frame = match self.try_push(frame, STREAM_FRAMES_QUEUED_MAX) {
-            Ok(()) => return Ok(()),
-            Err(full) => full?,
-        };
-        loop {
-            // Made before the check, so that no word of room is missed in between.
+        let mut frame = Some(frame);
+        while self.try_push(&mut frame, STREAM_FRAMES_QUEUED_MAX)? == Push::Full {
+            // Made before the second look, so that no word of room is missed in between.
             let room = self.room.notified();
-            frame = match self.try_push(frame, STREAM_FRAMES_QUEUED_MAX) {
-                Ok(()) => return Ok(()),
-                Err(full) => full?,
-            };
+            if self.try_push(&mut frame, STREAM_FRAMES_QUEUED_MAX)? == Push::Done {
+                break;
+            }
             room.await;
         }
+        Ok(())
     }
 
-    /// Gives the frame back when there is no room.
+    /// Takes the frame when there is room.
     fn try_push(
         &self,
-        frame: v1::Frame,
+        frame: &mut Option<v1::Frame>,
         frames_max: usize,
-    ) -> Result<(), Result<v1::Frame, LinkClosed>> {
+    ) -> Result<Push, LinkClosed> {
         let writer = {
             let mut state = lock(&self.state);
             if state.closed {
-                return Err(Err(LinkClosed));
+                return Err(LinkClosed);
             }
             if state.frames.len() >= frames_max {
-                return Err(Ok(frame));
+                return Ok(Push::Full);
             }
-            state.bytes += weight(&frame);
-            state.frames.push(frame);
+            if let Some(frame) = frame.take() {
+                state.bytes += weight(&frame);
+                state.frames.push(frame);
+            }
             state.writer.take()
         };
         if let Some(writer) = writer {
             writer.wake();
         }
-        Ok(())
+        Ok(Push::Done)
     }
 
     /// What is to be written next; `None` after the end.

@@ -261,8 +261,9 @@ fn builder() -> auto::Builder<TokioExecutor> {
         // The watchman does it (see `connection`).
         .header_read_timeout(None)
         .max_headers(HEADERS_MAX)
-        .max_buf_size(HEADER_BYTES_MAX)
-        .pipeline_flush(true);
+        // Also what is read of an answer before the client has read; `pipeline_flush` would
+        // lift that limit, so it stays off.
+        .max_buf_size(HEADER_BYTES_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -1,0 +1,13 @@
+//! The router between a fake head and fake workers that speak the real protocols, asked by real
+//! HTTP and gRPC clients.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(clippy::cast_possible_truncation, reason = "tests")]
+
+mod grpc;
+mod head;
+mod http_outcomes;
+mod lifecycle;
+mod replicas;
+mod setup;
+mod streaming;
+mod worker;
