@@ -1,1 +1,65 @@
-fn main() {}
+//! The `mobula` binary: command line and wiring, nothing else.
+
+mod args;
+mod banner;
+mod client;
+mod launch;
+mod models;
+mod run;
+mod state_dir;
+mod worker;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::args::{Cli, Command, LogArgs, LogFormat};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match start_logs(&cli.log).and_then(|()| execute(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_logs(args: &LogArgs) -> Result<()> {
+    mobula_process::telemetry::init_logs(&args.log, args.log_format == LogFormat::Json)
+        .map_err(|error| anyhow::anyhow!("--log '{}': {error}", args.log))
+}
+
+fn execute(cli: Cli) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Run(args) => run::run(args, &cli.log).await,
+            Command::Worker(args) => worker::run(args).await,
+            Command::Deploy(args) => client::deploy::deploy(&args).await,
+            Command::Status(args) => client::show::status(&args).await,
+            Command::Config(args) => client::show::config(&args).await,
+            Command::Shutdown(args) => client::shutdown::shutdown(&args).await,
+            Command::Validate(args) => client::deploy::validate(&args),
+            Command::Models(args) => models::execute(args.action).await,
+        }
+    })
+}
+
+/// The applications that this binary holds.
+fn registry() -> mobula_app::Registry {
+    let mut registry = mobula_app::Registry::default();
+    mobula_models::register(&mut registry);
+    registry
+}
+
+/// The process's environment as the builders of applications see it.
+fn environment() -> std::collections::BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}

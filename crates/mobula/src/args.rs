@@ -1,0 +1,195 @@
+//! The command line. Every default is visible in `--help`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use mobula_process::net::Addr;
+
+/// Serves models from a Serve config.
+#[derive(Debug, Parser)]
+#[command(name = "mobula", version, about, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub log: LogArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct LogArgs {
+    /// What to log: a level (error, warn, info, debug) or `crate=level` pairs
+    #[arg(long, global = true, env = "MOBULA_LOG", default_value = "warn")]
+    pub log: String,
+    /// How to log: text or json
+    #[arg(long, global = true, env = "MOBULA_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Everything on one machine: head, router and worker processes
+    Run(RunArgs),
+    /// Host replicas for a head
+    Worker(WorkerArgs),
+    /// Deploy a config to a running Mobula
+    Deploy(DeployArgs),
+    /// Show the state of the deployed applications
+    Status(ReadArgs),
+    /// Show the deployed config
+    Config(ReadArgs),
+    /// Delete all applications
+    Shutdown(ShutdownArgs),
+    /// Check a config file without deploying it
+    Validate(ValidateArgs),
+    /// Fetch and list model files
+    Models(ModelsArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Serve config to deploy; without it, what was deployed before comes back
+    pub config: Option<PathBuf>,
+    /// Where the admin API listens
+    #[arg(long, default_value = "127.0.0.1:8265")]
+    pub admin_addr: SocketAddr,
+    /// Where the deployed config is kept [default: $XDG_STATE_HOME/mobula or ~/.local/state/mobula]
+    #[arg(long)]
+    pub state_dir: Option<PathBuf>,
+    /// Worker processes to start
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub workers: u32,
+    /// CPUs that replicas may ask for, over all workers [default: the machine's, or the container's limit]
+    #[arg(long)]
+    pub num_cpus: Option<f64>,
+    /// GPUs that replicas may ask for, over all workers
+    #[arg(long, default_value_t = 0.0)]
+    pub num_gpus: f64,
+}
+
+#[derive(Debug, Args)]
+pub struct WorkerArgs {
+    /// The head's cluster address; several are tried in turn
+    #[arg(long, required = true, value_delimiter = ',')]
+    pub join: Vec<Addr>,
+    /// Where routers connect
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub data_addr: Addr,
+    /// CPUs that replicas may ask for
+    #[arg(long, default_value_t = 1.0)]
+    pub cpus: f64,
+    /// GPUs that replicas may ask for
+    #[arg(long, default_value_t = 0.0)]
+    pub gpus: f64,
+    /// Bytes of memory that replicas may ask for; 0: no limit
+    #[arg(long, default_value_t = 0)]
+    pub memory: u64,
+    /// key=value pairs that placement may look at
+    #[arg(long, value_parser = key_value, value_delimiter = ',')]
+    pub labels: Vec<(String, String)>,
+    /// This process's id, 56 hex digits [default: a new one]
+    #[arg(long, hide = true)]
+    pub worker_id: Option<String>,
+    /// End when this process ends
+    #[arg(long, hide = true)]
+    pub parent_pid: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub struct AddressArgs {
+    /// Address of the admin API
+    #[arg(
+        short,
+        long,
+        env = "RAY_DASHBOARD_ADDRESS",
+        default_value = "http://localhost:8265"
+    )]
+    pub address: String,
+}
+
+#[derive(Debug, Args)]
+pub struct DeployArgs {
+    /// Serve config, YAML
+    pub config: PathBuf,
+    #[command(flatten)]
+    pub address: AddressArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ReadArgs {
+    #[command(flatten)]
+    pub address: AddressArgs,
+    /// Only this application
+    #[arg(short, long)]
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ShutdownArgs {
+    #[command(flatten)]
+    pub address: AddressArgs,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// Serve config, YAML
+    pub config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct ModelsArgs {
+    #[command(subcommand)]
+    pub action: ModelsAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ModelsAction {
+    /// Fetch ONNX Runtime and the default models into the user's cache
+    Fetch,
+    /// Show what is in the cache
+    List,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("'{text}' is not key=value")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn labels_are_key_value_pairs() {
+        let parse = |labels: &str| {
+            Cli::try_parse_from(["mobula", "worker", "--join", "unix:/h", "--labels", labels])
+        };
+        let Command::Worker(args) = parse("zone=a,gpu=t4").unwrap().command else {
+            unreachable!("the command is worker");
+        };
+        let pairs = [
+            ("zone".to_owned(), "a".to_owned()),
+            ("gpu".to_owned(), "t4".to_owned()),
+        ];
+        assert_eq!(args.labels, pairs);
+        assert!(parse("zone").is_err());
+    }
+}

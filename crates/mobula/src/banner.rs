@@ -1,0 +1,120 @@
+//! What `mobula run` says when it serves: the addresses, and commands that work when pasted.
+
+use serde_json::Value;
+
+/// The banner for what is deployed. `document` is the GET document of the admin API.
+pub fn banner(admin: &str, document: &Value) -> String {
+    let mut lines = vec![
+        format!("Mobula {} is serving.", env!("CARGO_PKG_VERSION")),
+        String::new(),
+    ];
+    lines.push(format!("  admin  {admin}"));
+    let http = http_address(document);
+    if let Some(http) = &http {
+        lines.push(format!("  http   {http}"));
+    }
+    if let Some(grpc) = grpc_address(document) {
+        lines.push(format!("  grpc   {grpc}"));
+    }
+    let commands = commands(admin, http.as_deref(), document);
+    if !commands.is_empty() {
+        lines.push(String::new());
+        lines.push("Try:".to_owned());
+        lines.extend(commands.into_iter().map(|command| format!("  {command}")));
+    }
+    lines.push(String::new());
+    lines.push("Ctrl-C drains and ends.".to_owned());
+    lines.join("\n") + "\n"
+}
+
+/// A client on this machine cannot connect to "every address".
+fn reachable(host: &str) -> String {
+    match host {
+        "0.0.0.0" | "" => "127.0.0.1".to_owned(),
+        "::" | "[::]" => "[::1]".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+fn http_address(document: &Value) -> Option<String> {
+    let options = document.get("http_options")?;
+    let port = options["port"].as_u64()?;
+    Some(format!(
+        "http://{}:{port}",
+        reachable(options["host"].as_str()?)
+    ))
+}
+
+fn grpc_address(document: &Value) -> Option<String> {
+    let port = document.get("grpc_options")?["port"].as_u64()?;
+    let host = document.get("http_options")?["host"].as_str()?;
+    Some(format!("{}:{port}", reachable(host)))
+}
+
+/// Three curl lines: for the deployments that are there, and the status for the rest.
+fn commands(admin: &str, http: Option<&str>, document: &Value) -> Vec<String> {
+    let mut commands = Vec::new();
+    let applications = document["applications"].as_object();
+    for application in applications.into_iter().flat_map(|map| map.values()) {
+        let (Some(http), Some(prefix)) = (http, application["route_prefix"].as_str()) else {
+            continue;
+        };
+        let base = format!("{http}{}", prefix.trim_end_matches('/'));
+        let deployments = application["deployments"].as_object();
+        for name in deployments.into_iter().flat_map(|map| map.keys()) {
+            commands.push(example(name, &base));
+        }
+    }
+    commands.truncate(3);
+    if commands.len() < 3 {
+        commands.push(format!("curl -s {admin}/api/serve/applications/"));
+    }
+    commands
+}
+
+fn example(deployment: &str, base: &str) -> String {
+    let post = |path: &str, body: &str| {
+        format!("curl -s {base}{path} -H 'content-type: application/json' -d '{body}'")
+    };
+    match deployment {
+        "Embedder" => post("/v1/embeddings", r#"{"input": "What is deep learning?"}"#),
+        "Reranker" => post(
+            "/rerank",
+            r#"{"query": "What is deep learning?", "texts": ["Deep learning is a kind of machine learning.", "Cheese is made of milk."]}"#,
+        ),
+        "Classifier" => post(
+            "/infer",
+            r#"{"inputs": ["I love this!", "This is awful."]}"#,
+        ),
+        _ => format!("curl -s {base}/"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_banner_names_addresses_and_commands_that_can_be_pasted() {
+        let document = json!({
+            "http_options": {"host": "0.0.0.0", "port": 8000},
+            "grpc_options": {"port": 9000},
+            "applications": {"rag": {"route_prefix": "/rag", "deployments": {
+                "Embedder": {}, "Reranker": {}, "Classifier": {},
+            }}},
+        });
+        insta::assert_snapshot!(banner("http://127.0.0.1:8265", &document));
+    }
+
+    #[test]
+    fn without_a_config_the_banner_points_to_the_admin_api() {
+        let text = banner("http://127.0.0.1:8265", &json!({"applications": {}}));
+        assert!(
+            text.contains("curl -s http://127.0.0.1:8265/api/serve/applications/"),
+            "{text}"
+        );
+        assert!(!text.contains("grpc"), "{text}");
+    }
+}

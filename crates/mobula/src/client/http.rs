@@ -1,0 +1,79 @@
+//! A small HTTP client for the admin API.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+
+/// The one path of the Serve API; the slash at its end is part of it.
+pub const APPLICATIONS: &str = "/api/serve/applications/";
+
+/// DELETE answers after at most 30 s (the shutdown goes on in the background).
+const ANSWER_SECONDS_MAX: Duration = Duration::from_secs(40);
+
+/// A status document with thousands of replicas is a few megabytes.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What the admin API answered.
+pub struct Answer {
+    pub status: StatusCode,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON, if the call was successful.
+    pub fn json(&self) -> Result<serde_json::Value> {
+        self.ok()?;
+        serde_json::from_slice(&self.body).context("the answer is not JSON")
+    }
+
+    /// An error that names the status and the server's words, unless it is 200.
+    pub fn ok(&self) -> Result<()> {
+        if self.status != StatusCode::OK {
+            let code = self.status.as_u16();
+            bail!(
+                "request failed with status code {code}: {}",
+                self.text().trim_end()
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Sends one request to the admin API.
+pub async fn send(address: &str, method: Method, path: &str, body: Vec<u8>) -> Result<Answer> {
+    let base = address.trim_end_matches('/');
+    if !base.starts_with("http://") {
+        bail!("the address '{address}' must start with http://");
+    }
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("{base}{path}"))
+        .header("content-type", "application/json")
+        .header("user-agent", concat!("mobula/", env!("CARGO_PKG_VERSION")))
+        .body(Full::new(Bytes::from(body)))?;
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let answered = tokio::time::timeout(ANSWER_SECONDS_MAX, client.request(request)).await;
+    let response = answered
+        .with_context(|| format!("no answer from {base} within {ANSWER_SECONDS_MAX:?}"))?
+        .with_context(|| format!("cannot reach Mobula at {base}; is `mobula run` running?"))?;
+    let (head, body) = response.into_parts();
+    let body = Limited::new(body, ANSWER_BYTES_MAX).collect();
+    let body = tokio::time::timeout(ANSWER_SECONDS_MAX, body)
+        .await
+        .context("the answer did not end in time")?
+        .map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?
+        .to_bytes();
+    Ok(Answer {
+        status: head.status,
+        body,
+    })
+}

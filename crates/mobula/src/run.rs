@@ -1,0 +1,216 @@
+//! `mobula run`: head and router in this process, workers as child processes, state on disk.
+//!
+//! The three roles speak the same protocol as in a cluster, over Unix sockets.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use http::Method;
+use mobula_head::HeadConfig;
+use mobula_head::provision::WorkerSet;
+use mobula_head::provision::process::ProcessProvisioner;
+use mobula_process::metrics::MetricsHandle;
+use mobula_process::net::{self, Addr};
+use mobula_process::{ids, metrics, signals};
+use mobula_router::{RouterConfig, RouterLimits};
+use mobula_store::EmbeddedStore;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::RunArgs;
+use crate::client::deploy::read_config;
+use crate::client::http::{APPLICATIONS, send};
+use crate::launch::worker_command;
+use crate::state_dir;
+use crate::worker::METRICS_UPKEEP_PERIOD;
+
+/// Ray's release whose REST contract the admin API keeps.
+const RAY_VERSION: &str = "2.60.0";
+
+/// How often the start asks whether everything serves. Only the banner waits for it.
+const READY_POLL_PERIOD: Duration = Duration::from_millis(50);
+
+/// How long workers may take to drain and end before they are killed: Ray's default for one
+/// replica (`graceful_shutdown_timeout_s`, 20 s) and some for the process around it.
+const WORKER_RETIRE_SECONDS_MAX: Duration = Duration::from_secs(30);
+
+/// Serves until SIGTERM or Ctrl-C, then drains.
+pub async fn run(args: RunArgs, log: &crate::args::LogArgs) -> Result<()> {
+    // A config with a mistake is refused before anything starts.
+    let document = args.config.as_deref().map(read_config).transpose()?;
+    let shutdown = signals::shutdown_token()?;
+    let state_dir = state_dir::open(args.state_dir.clone())?;
+    let sockets = state_dir::sockets(&state_dir)?;
+    let metrics = metrics::install(&[])?;
+    let upkeep = tokio::spawn(keep_up(metrics.clone()));
+
+    let roles = Roles::start(&args, log, &state_dir, &sockets.path, metrics).await?;
+    let admin = roles.admin.clone();
+    let serving = tokio::spawn(deploy_and_announce(admin, document));
+
+    let outcome = roles.run_until(shutdown, serving).await;
+    upkeep.abort();
+    outcome
+}
+
+/// The head and the router of this process.
+struct Roles {
+    admin: String,
+    head: JoinHandle<Result<()>>,
+    head_shutdown: CancellationToken,
+    router: JoinHandle<Result<()>>,
+    router_shutdown: CancellationToken,
+}
+
+impl Roles {
+    async fn start(
+        args: &RunArgs,
+        log: &crate::args::LogArgs,
+        state_dir: &Path,
+        sockets: &Path,
+        metrics: MetricsHandle,
+    ) -> Result<Roles> {
+        let store = EmbeddedStore::open(&state_dir.join("state.redb"))?;
+        let admin_listener = TcpListener::bind(args.admin_addr)
+            .await
+            .with_context(|| format!("cannot listen on --admin-addr {}", args.admin_addr))?;
+        let admin = format!("http://{}", admin_listener.local_addr()?);
+        let head_addr = Addr::Unix(sockets.join("head.sock"));
+        let cluster_listener = net::listen(&head_addr).await?;
+        let registry = crate::registry();
+        let descriptor_sets = registry.descriptor_sets().to_vec();
+        let (node_id, node_ip) = (ids::node_id(), ids::node_ip());
+
+        let head_shutdown = CancellationToken::new();
+        let command = worker_command(args, log, &head_addr, sockets)?;
+        let provisioner = ProcessProvisioner::new(command, WORKER_RETIRE_SECONDS_MAX);
+        let head = mobula_head::run(HeadConfig {
+            registry,
+            env: crate::environment(),
+            store: Arc::new(store),
+            provisioner: Box::new(provisioner),
+            workers: WorkerSet {
+                workers: args.workers,
+            },
+            admin_listener,
+            cluster_listener,
+            node_id: node_id.clone(),
+            node_ip: node_ip.clone(),
+            metrics,
+            ray_version: RAY_VERSION.to_owned(),
+            shutdown: head_shutdown.clone(),
+        });
+        let router_shutdown = CancellationToken::new();
+        let router = mobula_router::run(RouterConfig {
+            head: vec![head_addr],
+            router_id: ids::hex56(),
+            node_id,
+            node_ip,
+            descriptor_sets,
+            limits: RouterLimits::default(),
+            shutdown: router_shutdown.clone(),
+        });
+        Ok(Roles {
+            admin,
+            head: tokio::spawn(async move { head.await.context("head") }),
+            head_shutdown,
+            router: tokio::spawn(async move { router.await.context("router") }),
+            router_shutdown,
+        })
+    }
+
+    /// Waits for the signal, or for a role that ends by itself, and then drains in the order in
+    /// which a request travels: the router first, which needs the workers to finish, then the
+    /// head, which ends the workers.
+    async fn run_until(
+        mut self,
+        shutdown: CancellationToken,
+        mut serving: JoinHandle<Result<()>>,
+    ) -> Result<()> {
+        let mut failure = None;
+        let mut announced = false;
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                ended = &mut self.head => return ended?.and_then(|()| bail!("the head ended")),
+                ended = &mut self.router => return ended?.and_then(|()| bail!("the router ended")),
+                outcome = &mut serving, if !announced => {
+                    announced = true;
+                    if let Err(error) = outcome? {
+                        failure = Some(error);
+                        break;
+                    }
+                }
+            }
+        }
+        serving.abort();
+        self.router_shutdown.cancel();
+        self.router.await??;
+        self.head_shutdown.cancel();
+        self.head.await??;
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Deploys the config that was given and says so once everything serves.
+async fn deploy_and_announce(admin: String, document: Option<Vec<u8>>) -> Result<()> {
+    wait_for_head(&admin).await?;
+    if let Some(document) = document {
+        let answer = send(&admin, Method::PUT, APPLICATIONS, document).await?;
+        answer.ok().context("the config was refused")?;
+    }
+    let state = wait_until_settled(&admin).await?;
+    print!("{}", crate::banner::banner(&admin, &state));
+    Ok(())
+}
+
+async fn wait_for_head(admin: &str) -> Result<()> {
+    loop {
+        // The listener is bound, so every answer means that the head runs.
+        if send(admin, Method::GET, "/readyz", Vec::new())
+            .await?
+            .status
+            .is_success()
+        {
+            return Ok(());
+        }
+        tokio::time::sleep(READY_POLL_PERIOD).await;
+    }
+}
+
+/// Waits until no application is on its way any more. One that failed does not end the process:
+/// it is shown, and a better config can be deployed.
+async fn wait_until_settled(admin: &str) -> Result<serde_json::Value> {
+    loop {
+        let document = send(admin, Method::GET, APPLICATIONS, Vec::new())
+            .await?
+            .json()?;
+        let applications = document["applications"].as_object();
+        let mut pending = false;
+        for (name, application) in applications.into_iter().flatten() {
+            let message = application["message"].as_str().unwrap_or_default();
+            match application["status"].as_str() {
+                Some("RUNNING") => {}
+                Some(status @ ("DEPLOY_FAILED" | "UNHEALTHY")) => {
+                    eprintln!("application {name}: {status}: {message}");
+                }
+                _ => pending = true,
+            }
+        }
+        if !pending {
+            return Ok(document);
+        }
+        tokio::time::sleep(READY_POLL_PERIOD).await;
+    }
+}
+
+/// Histogram samples are sorted into their buckets even when nobody reads the metrics.
+async fn keep_up(metrics: MetricsHandle) {
+    loop {
+        tokio::time::sleep(METRICS_UPKEEP_PERIOD).await;
+        metrics.upkeep();
+    }
+}
