@@ -10,7 +10,7 @@ use std::time::Duration;
 use mobula_process::ids;
 use mobula_proto::v1;
 use mobula_store::StoreError;
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -19,9 +19,11 @@ use tracing::{info, warn};
 use crate::documents::{StoredConfig, StoredIntent};
 use crate::executor::Executor;
 use crate::loop_stats::LoopMeter;
+use crate::message::{Message, ScaleError, SessionNumber};
 use crate::metrics;
+use crate::outbox::Outbox;
+use crate::record::record;
 use crate::status::{About, ApiType, document};
-use crate::world::notes::Note;
 use crate::world::observed::{Router, Worker};
 use crate::world::spec::DeploySpec;
 use crate::world::{DeploymentId, Event, Now, RouterId, WorkerId, World};
@@ -45,86 +47,7 @@ pub struct Arguments {
     pub executor: Executor,
     pub about: About,
     pub started: Instant,
-    pub assignments: Outbox,
-}
-
-/// Where others read the newest state.
-pub struct Outbox {
-    /// The route table, for every router.
-    pub table: watch::Sender<v1::RouteTable>,
-    /// Whether anything is deployed or being deleted.
-    pub serving: watch::Sender<bool>,
-    /// What each worker shall run.
-    workers: HashMap<WorkerId, watch::Sender<v1::WorkerAssignment>>,
-}
-
-/// A session's number; a later one of the same process supersedes it.
-pub type SessionNumber = u64;
-
-/// What the controller is told and asked. Everything but ticks and ends of sessions is asked
-/// with a reply, and who asks waits for it, so the mailbox is as long as there are askers.
-pub enum Message {
-    /// Make it durable, then true. The reply holds what is worth a warning.
-    Deploy {
-        config: Box<StoredConfig>,
-        spec: Box<DeploySpec>,
-        reply: RpcReplyPort<Result<Vec<String>, StoreError>>,
-    },
-    /// Delete everything.
-    DeleteAll {
-        reply: RpcReplyPort<Result<(), StoreError>>,
-    },
-    /// Set a count.
-    Scale {
-        deployment: DeploymentId,
-        target: u32,
-        reply: RpcReplyPort<Result<(), ScaleError>>,
-    },
-    /// The status document.
-    Status {
-        filter: Option<ApiType>,
-        reply: RpcReplyPort<Value>,
-    },
-    /// The state in the Prometheus text format, and where the workers are.
-    Scrape {
-        reply: RpcReplyPort<(String, Vec<String>)>,
-    },
-    /// Whether the stored state is loaded and everybody of before has reported.
-    Ready { reply: RpcReplyPort<bool> },
-    /// A worker's report; the reply is its assignment, or nothing if the session is old.
-    WorkerReported {
-        session: SessionNumber,
-        worker: Box<Worker>,
-        reply: RpcReplyPort<Option<watch::Receiver<v1::WorkerAssignment>>>,
-    },
-    /// The session of a worker ended.
-    WorkerGone {
-        session: SessionNumber,
-        worker: WorkerId,
-    },
-    /// The process of a worker ended.
-    WorkerExited { pid: u32, how: String },
-    /// A router's report; false if the session is old.
-    RouterReported {
-        session: SessionNumber,
-        router: Box<Router>,
-        reply: RpcReplyPort<bool>,
-    },
-    /// The session of a router ended.
-    RouterGone {
-        session: SessionNumber,
-        router: RouterId,
-    },
-    /// Time passed; ticks of an older number do not count.
-    Tick(u64),
-}
-
-/// Why a count was not set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ScaleError {
-    NotFound,
-    NotEnabled,
-    Deleted,
+    pub outbox: Outbox,
 }
 
 /// What the actor owns.
@@ -158,14 +81,14 @@ impl Actor for Controller {
             executor,
             about,
             started,
-            assignments,
+            outbox,
         } = arguments;
         let mut state = State {
             world,
             executor,
             about,
             started,
-            outbox: assignments,
+            outbox,
             worker_sessions: HashMap::new(),
             router_sessions: HashMap::new(),
             meter: LoopMeter::default(),
@@ -249,55 +172,6 @@ impl Actor for Controller {
 
 /// Whoever asked may have gone away meanwhile; that is his affair.
 fn answered<T>(_: Result<(), ractor::MessagingErr<T>>) {}
-
-// === impl Outbox ===
-
-impl Outbox {
-    /// Nothing published yet.
-    pub fn new() -> Outbox {
-        Outbox {
-            table: watch::Sender::new(v1::RouteTable::default()),
-            serving: watch::Sender::new(false),
-            workers: HashMap::new(),
-        }
-    }
-
-    fn publish(&mut self, world: &World) {
-        if let Some(table) = world.published.table() {
-            self.table.send_if_modified(|held| {
-                let newer = held.version != table.version;
-                if newer {
-                    held.clone_from(table);
-                }
-                newer
-            });
-        }
-        let assignments = world.published.assignments();
-        self.workers
-            .retain(|worker, _| assignments.contains_key(worker));
-        for (worker, assignment) in assignments {
-            self.workers
-                .entry(worker.clone())
-                .or_default()
-                .send_if_modified(|held| {
-                    let newer = held.version != assignment.version;
-                    if newer {
-                        held.clone_from(assignment);
-                    }
-                    newer
-                });
-        }
-        let serving = world.serving.is_some();
-        self.serving
-            .send_if_modified(|held| std::mem::replace(held, serving) != serving);
-    }
-}
-
-impl Default for Outbox {
-    fn default() -> Self {
-        Outbox::new()
-    }
-}
 
 // === impl State ===
 
@@ -413,7 +287,7 @@ impl State {
         self.observe(Event::WorkerReported(worker));
         // The reply is the assignment that knows of this report.
         self.step(myself).await;
-        Some(self.outbox.workers.entry(id).or_default().subscribe())
+        Some(self.outbox.assignments_of(id))
     }
 
     fn worker_gone(&mut self, session: SessionNumber, worker: WorkerId) {
@@ -503,46 +377,4 @@ fn is_newest(
     let newest = sessions.entry(id.to_owned()).or_insert(session);
     *newest = session.max(*newest);
     *newest == session
-}
-
-fn record(note: Note) {
-    let labels = |id: &DeploymentId| {
-        [
-            ("deployment", id.deployment.clone()),
-            ("application", id.application.clone()),
-        ]
-    };
-    match note {
-        Note::Started {
-            deployment,
-            replica,
-            took_ms,
-        } => {
-            info!(%deployment, replica, took_ms, "a replica is ready");
-            ::metrics::histogram!(metrics::REPLICA_STARTUP_LATENCY_MS, &labels(&deployment))
-                .record(took_ms as f64);
-        }
-        Note::StartFailed {
-            deployment,
-            replica,
-            error,
-        } => {
-            warn!(%deployment, replica, error, "a replica did not start");
-        }
-        Note::HealthFailed {
-            deployment,
-            replica,
-            error,
-        } => {
-            warn!(%deployment, replica, error, "a replica is not well");
-            ::metrics::counter!(metrics::HEALTH_CHECK_FAILURES, &labels(&deployment)).increment(1);
-        }
-        Note::WorkerLost {
-            worker,
-            how,
-            replicas,
-        } => {
-            warn!(worker, how, replicas, "a worker is lost");
-        }
-    }
 }

@@ -10,8 +10,8 @@ use serde_json::Value;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::controller::{Message, ScaleError, SessionNumber};
 use crate::documents::StoredConfig;
+use crate::message::{Message, ScaleError, SessionNumber};
 use crate::status::ApiType;
 use crate::world::DeploymentId;
 use crate::world::observed::{Router, Worker};

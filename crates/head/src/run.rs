@@ -17,11 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
-use crate::controller::{Arguments, Controller, Message, Outbox};
+use crate::controller::{Arguments, Controller};
 use crate::error::HeadError;
 use crate::executor::Executor;
 use crate::handle::ControllerHandle;
+use crate::message::Message;
 use crate::metrics;
+use crate::outbox::Outbox;
 use crate::prepare::Preparer;
 use crate::provision::{Provisioner, WorkerSet};
 use crate::sessions::Sessions;
@@ -116,7 +118,7 @@ pub async fn run(config: HeadConfig) -> Result<(), HeadError> {
         executor,
         about,
         started: Instant::now(),
-        assignments: outbox,
+        outbox,
     };
     let (actor, mut controller_task) = Actor::spawn(None, Controller, arguments)
         .await

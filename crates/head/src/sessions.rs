@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 
-use crate::controller::{Message, SessionNumber};
 use crate::handle::ControllerHandle;
+use crate::message::{Message, SessionNumber};
 use crate::wire;
 
 /// Peers report every second; one that misses this many is away.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::Admin;
 use super::reply::{Reply, error_reply, json_reply};
-use crate::controller::ScaleError;
+use crate::message::ScaleError;
 use crate::world::DeploymentId;
 
 pub async fn scale(admin: &Admin, application: String, deployment: String, body: &[u8]) -> Reply {

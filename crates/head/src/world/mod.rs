@@ -11,6 +11,7 @@
 
 pub mod application_status;
 pub mod apply;
+mod declare;
 pub mod deployment_status;
 pub mod health;
 pub mod intent;
@@ -22,6 +23,7 @@ pub mod plan;
 pub mod publish;
 pub mod reason;
 pub mod replica;
+mod reports;
 pub mod resources;
 pub mod rollout;
 pub mod spec;

@@ -277,32 +277,42 @@ impl Sim {
         }
     }
 
+    /// All workers come a step further and report, the head acts, the workers are told.
+    pub fn round(&mut self) -> super::Plan {
+        let workers: Vec<String> = self.workers.keys().cloned().collect();
+        for id in &workers {
+            self.progress(id);
+            self.report(id);
+            if self.workers.get(id).is_some_and(|worker| worker.retired) {
+                self.kill(id);
+            }
+        }
+        let plan = self.head_step();
+        for id in &workers {
+            self.assign(id);
+        }
+        plan
+    }
+
+    /// All routers take the newest table and say so.
+    pub fn serve(&mut self) {
+        let routers: Vec<String> = self.routers.keys().cloned().collect();
+        for id in &routers {
+            self.route(id);
+            self.ack(id);
+        }
+    }
+
     /// Everybody reports, everything is delivered, time goes on, until nothing changes.
     pub fn settle(&mut self) {
         const ROUNDS_MAX: usize = 300;
         let mut quiet = 0;
         for _ in 0..ROUNDS_MAX {
             self.now_ms += 100;
-            let workers: Vec<String> = self.workers.keys().cloned().collect();
-            let routers: Vec<String> = self.routers.keys().cloned().collect();
-            for id in &workers {
-                self.progress(id);
-                self.report(id);
-                if self.workers.get(id).is_some_and(|worker| worker.retired) {
-                    self.kill(id);
-                }
-            }
-            for id in &routers {
-                self.ack(id);
-            }
+            self.serve();
             let version = self.world.published.table_version();
-            let plan = self.head_step();
-            for id in &workers {
-                self.assign(id);
-            }
-            for id in &routers {
-                self.route(id);
-            }
+            let plan = self.round();
+            self.serve();
             let changed = !plan.is_empty() || version != self.world.published.table_version();
             quiet = if changed { 0 } else { quiet + 1 };
             // Longer than the longest pause between two tries.

@@ -41,6 +41,10 @@ enum Op {
     Route(u8),
     Ack(u8),
     Head,
+    /// All workers come a step further and report, and the head acts.
+    Round,
+    /// All routers take the table and say so.
+    Serve,
     Wait(u16),
 }
 
@@ -66,7 +70,9 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<u8>().prop_map(Op::LoseRouter),
         6 => any::<u8>().prop_map(Op::Route),
         6 => any::<u8>().prop_map(Op::Ack),
-        12 => Just(Op::Head),
+        8 => Just(Op::Head),
+        20 => Just(Op::Round),
+        3 => Just(Op::Serve),
         2 => (1..3000u16).prop_map(Op::Wait),
     ]
 }
@@ -168,6 +174,8 @@ fn run(sim: &mut Sim, op: &Op) {
         Op::Route(index) => sim.route(&router(sim, *index)),
         Op::Ack(index) => sim.ack(&router(sim, *index)),
         Op::Head => drop(sim.head_step()),
+        Op::Round => drop(sim.round()),
+        Op::Serve => sim.serve(),
         Op::Wait(ms) => {
             // Below the limits of lost workers and stuck routers, which have their own tests.
             sim.now_ms += u64::from(*ms) % 200;

@@ -1,0 +1,74 @@
+//! Where others read the newest published state: one `watch` channel per reader's interest,
+//! so that a slow reader sees the newest and costs nobody anything.
+
+use std::collections::HashMap;
+
+use mobula_proto::v1;
+use tokio::sync::watch;
+
+use crate::world::{WorkerId, World};
+
+/// Where others read the newest state.
+pub struct Outbox {
+    /// The route table, for every router.
+    pub table: watch::Sender<v1::RouteTable>,
+    /// Whether anything is deployed or being deleted.
+    pub serving: watch::Sender<bool>,
+    /// What each worker shall run.
+    workers: HashMap<WorkerId, watch::Sender<v1::WorkerAssignment>>,
+}
+
+// === impl Outbox ===
+
+impl Outbox {
+    /// Nothing published yet.
+    pub fn new() -> Outbox {
+        Outbox {
+            table: watch::Sender::new(v1::RouteTable::default()),
+            serving: watch::Sender::new(false),
+            workers: HashMap::new(),
+        }
+    }
+
+    /// Where a worker's assignment can be read; version 0: there is none yet.
+    pub fn assignments_of(&mut self, worker: WorkerId) -> watch::Receiver<v1::WorkerAssignment> {
+        self.workers.entry(worker).or_default().subscribe()
+    }
+
+    /// Brings every channel up to date.
+    pub fn publish(&mut self, world: &World) {
+        if let Some(table) = world.published.table() {
+            self.table.send_if_modified(|held| {
+                let newer = held.version != table.version;
+                if newer {
+                    held.clone_from(table);
+                }
+                newer
+            });
+        }
+        let assignments = world.published.assignments();
+        self.workers
+            .retain(|worker, _| assignments.contains_key(worker));
+        for (worker, assignment) in assignments {
+            self.workers
+                .entry(worker.clone())
+                .or_default()
+                .send_if_modified(|held| {
+                    let newer = held.version != assignment.version;
+                    if newer {
+                        held.clone_from(assignment);
+                    }
+                    newer
+                });
+        }
+        let serving = world.serving.is_some();
+        self.serving
+            .send_if_modified(|held| std::mem::replace(held, serving) != serving);
+    }
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Outbox::new()
+    }
+}

@@ -1,0 +1,165 @@
+//! What a new config means for what is already there.
+
+use std::collections::BTreeMap;
+
+use super::deployment_status::{Direction, StatusEvent};
+use super::intent::{Application, Deployment};
+use super::spec::{ApplicationSpec, BuiltApplication, DeploySpec, DeploymentSpec};
+use super::starts::Starts;
+use super::{DeploymentId, World};
+
+// === impl World ===
+
+impl World {
+    pub(super) fn deploy(&mut self, spec: DeploySpec) {
+        // Options of the ingress count when it opens; later ones wait for the next opening.
+        match &mut self.serving {
+            Some(serving) => serving.target_capacity = spec.serving.target_capacity,
+            None => self.serving = Some(spec.serving),
+        }
+        self.shutting_down = false;
+        let declared: Vec<String> = spec
+            .applications
+            .iter()
+            .map(|application| application.name.clone())
+            .collect();
+        for application in spec.applications {
+            self.deploy_application(application, spec.deployed_time_s);
+        }
+        for (name, application) in &mut self.applications {
+            if !declared.contains(name) {
+                application.delete();
+            }
+        }
+    }
+
+    fn deploy_application(&mut self, spec: ApplicationSpec, deployed_time_s: f64) {
+        let application = self
+            .applications
+            .entry(spec.name)
+            .or_insert_with(|| Application {
+                raw: spec.raw.clone(),
+                external_scaler_enabled: false,
+                built: None,
+                failure: None,
+                deployed_time_s,
+                deployments: BTreeMap::new(),
+                deleting: false,
+            });
+        application.raw = spec.raw;
+        application.external_scaler_enabled = spec.external_scaler_enabled;
+        application.deployed_time_s = deployed_time_s;
+        match spec.built {
+            // The version before keeps serving; one that was being deleted goes on leaving.
+            Err(failure) => {
+                application.failure = Some(failure);
+                if application.deleting {
+                    application.built = None;
+                }
+                application.deleting = false;
+            }
+            Ok(built) => {
+                application.failure = None;
+                application.deleting = false;
+                application.take(built);
+            }
+        }
+    }
+
+    pub(super) fn delete_all(&mut self) {
+        self.shutting_down = self.serving.is_some();
+        for application in self.applications.values_mut() {
+            application.delete();
+        }
+    }
+
+    pub(super) fn scale(&mut self, id: &DeploymentId, target: u32) {
+        if let Some(deployment) = self.deployment_mut(id)
+            && !deployment.deleting
+        {
+            deployment.count_changes_to(target);
+        }
+    }
+}
+
+// === impl Application, Deployment ===
+
+impl Application {
+    fn delete(&mut self) {
+        if self.deleting {
+            return;
+        }
+        self.deleting = true;
+        self.failure = None;
+        for deployment in self.deployments.values_mut() {
+            deployment.delete();
+        }
+    }
+
+    fn take(&mut self, mut built: BuiltApplication) {
+        let specs = std::mem::take(&mut built.deployments);
+        for deployment in self.deployments.values_mut() {
+            if !specs.iter().any(|spec| spec.name == deployment.spec.name) {
+                deployment.delete();
+            }
+        }
+        for spec in specs {
+            match self.deployments.get_mut(&spec.name) {
+                Some(deployment) => deployment.retarget(spec),
+                None => {
+                    self.deployments
+                        .insert(spec.name.clone(), Deployment::new(spec));
+                }
+            }
+        }
+        self.built = Some(built);
+    }
+}
+
+impl Deployment {
+    fn delete(&mut self) {
+        if !self.deleting {
+            self.deleting = true;
+            self.status.on(StatusEvent::Delete, "");
+        }
+    }
+
+    fn retarget(&mut self, spec: DeploymentSpec) {
+        let same = spec == self.spec;
+        let failed = self.starts.gave_up;
+        if same && !self.deleting && !failed {
+            return;
+        }
+        let only_count = spec.differs_only_in_count(&self.spec) && !self.deleting && !failed;
+        let count_said_again = spec.target == self.spec.target;
+        let target = if count_said_again && !self.deleting {
+            self.target
+        } else {
+            spec.target
+        };
+        self.deleting = false;
+        if self.starts.code_version != spec.replica.code_version || failed {
+            self.starts = Starts::for_version(&spec.replica.code_version);
+        }
+        self.spec = spec;
+        if only_count {
+            self.count_changes_to(target);
+        } else {
+            self.target = target;
+            self.status.on(StatusEvent::NewConfig, "");
+        }
+    }
+
+    fn count_changes_to(&mut self, target: u32) {
+        let direction = match target.cmp(&self.target) {
+            std::cmp::Ordering::Greater => Direction::Up,
+            std::cmp::Ordering::Less => Direction::Down,
+            std::cmp::Ordering::Equal => return,
+        };
+        self.target = target;
+        if self.starts.gave_up {
+            self.starts = Starts::for_version(&self.spec.replica.code_version);
+        }
+        self.status.on(StatusEvent::CountChanged(direction), "");
+    }
+}

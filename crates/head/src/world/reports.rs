@@ -1,0 +1,348 @@
+//! What reports of workers and routers, and their silence, mean.
+
+use super::deployment_status::StatusEvent;
+use super::health::HEALTH_MESSAGE;
+use super::intent::{DeadReplica, Deployment, Phase, Replica};
+use super::notes::Note;
+use super::observe::WORKER_LOST_MS;
+use super::observed::{ReplicaReport, ReportedState, Router, Worker};
+use super::replica::{Seen, Step, next};
+use super::starts::threshold;
+use super::{DeploymentId, Now, ReplicaId, WorkerId, World};
+
+// === impl World ===
+
+impl World {
+    pub(super) fn worker_reported(&mut self, mut worker: Worker, now: Now) {
+        self.awaited_workers.remove(&worker.id);
+        let before = self.workers.get(&worker.id);
+        worker.draining_since_ms = worker.draining.then(|| {
+            before
+                .and_then(|before| before.draining_since_ms)
+                .unwrap_or(now.ms)
+        });
+        let steps = self.steps_of(&worker);
+        let id = worker.id.clone();
+        self.adopt(&worker);
+        self.workers.insert(id.clone(), worker);
+        for (deployment, replica, step) in steps {
+            self.step(&deployment, &replica, step, now);
+        }
+    }
+
+    /// What the report means for each replica that should be on this worker.
+    fn steps_of(&self, worker: &Worker) -> Vec<(DeploymentId, ReplicaId, Step)> {
+        let mut steps = Vec::new();
+        for (id, deployment) in self.deployments() {
+            let here = deployment
+                .replicas
+                .iter()
+                .filter(|(_, r)| r.worker == worker.id);
+            for (replica_id, replica) in here {
+                let seen = match (worker.replicas.get(replica_id), replica.assigned_version) {
+                    (Some(report), _) => Seen::As(report.state),
+                    (None, Some(version)) if worker.assignment_version >= version => Seen::Missing,
+                    (None, Some(_) | None) => Seen::NotYet,
+                };
+                let step = next(replica.phase, seen);
+                if step != Step::Stay {
+                    steps.push((id.clone(), replica_id.clone(), step));
+                }
+            }
+        }
+        steps
+    }
+
+    /// Takes over replicas that an earlier head started, so that nothing healthy restarts.
+    fn adopt(&mut self, worker: &Worker) {
+        for (replica_id, report) in &worker.replicas {
+            let phase = match report.state {
+                ReportedState::Starting => Phase::Starting,
+                ReportedState::Running | ReportedState::Updating => Phase::Running,
+                ReportedState::Unhealthy => Phase::Unhealthy,
+                ReportedState::Draining | ReportedState::Stopped | ReportedState::Failed => {
+                    continue;
+                }
+            };
+            let id = DeploymentId {
+                application: report.application.clone(),
+                deployment: report.deployment.clone(),
+            };
+            let serial = self.next_serial;
+            let Some(deployment) = self.deployment_mut(&id) else {
+                continue;
+            };
+            if deployment.deleting || deployment.replicas.contains_key(replica_id) {
+                continue;
+            }
+            let replica = adopted(deployment, worker, report, phase, serial);
+            if phase.is_answering() && deployment.is_current(&replica) {
+                deployment.starts.succeeded();
+            }
+            deployment.replicas.insert(replica_id.clone(), replica);
+            self.next_serial += 1;
+        }
+    }
+
+    fn step(&mut self, id: &DeploymentId, replica_id: &ReplicaId, step: Step, now: Now) {
+        let report = self.report_of(id, replica_id);
+        let message = report
+            .as_ref()
+            .map_or("", |report| &report.message)
+            .to_owned();
+        self.note(id, replica_id, step, &message, now);
+        let Some(deployment) = self.deployment_mut(id) else {
+            return;
+        };
+        let Some(replica) = deployment.replicas.get_mut(replica_id) else {
+            return;
+        };
+        if let Some(report) = &report {
+            replica.start_time_s = report.start_time_s;
+        }
+        match step {
+            Step::Stay => {}
+            Step::Started => {
+                replica.phase = Phase::Running;
+                if replica.spec.code_version == deployment.starts.code_version {
+                    deployment.starts.succeeded();
+                }
+            }
+            Step::Recovered => replica.phase = Phase::Running,
+            Step::BecameUnhealthy => {
+                replica.phase = Phase::Unhealthy;
+                deployment.health_failed(&message);
+            }
+            Step::FailedToStart => {
+                replica.phase = Phase::Stopping;
+                deployment.start_failed(replica_id, &message, now);
+            }
+            Step::VanishedStarting => {
+                let text = "the worker dropped it while it was starting";
+                deployment.start_failed(replica_id, text, now);
+                self.bury(id, replica_id);
+            }
+            Step::Died => {
+                replica.phase = Phase::Stopping;
+                deployment.health_failed(&message);
+            }
+            Step::Vanished => {
+                deployment.health_failed("the worker dropped it");
+                self.bury(id, replica_id);
+            }
+            Step::LeavesByItself => {
+                replica.phase = Phase::Withdrawing {
+                    table_version: None,
+                }
+            }
+            Step::DiedLeaving => replica.phase = Phase::Stopping,
+            Step::Gone => self.bury(id, replica_id),
+        }
+    }
+
+    fn note(&mut self, id: &DeploymentId, replica_id: &str, step: Step, text: &str, now: Now) {
+        let started_at_s = self
+            .applications
+            .get(&id.application)
+            .and_then(|application| application.deployments.get(&id.deployment))
+            .and_then(|deployment| deployment.replicas.get(replica_id))
+            .map_or(now.unix_s, |replica| replica.start_time_s);
+        let deployment = id.clone();
+        let replica = replica_id.to_owned();
+        let error = text.to_owned();
+        let note = match step {
+            Step::Started => {
+                let took_ms = ((now.unix_s - started_at_s).max(0.0) * 1000.0) as u64;
+                Note::Started {
+                    deployment,
+                    replica,
+                    took_ms,
+                }
+            }
+            Step::FailedToStart | Step::VanishedStarting => Note::StartFailed {
+                deployment,
+                replica,
+                error,
+            },
+            Step::BecameUnhealthy | Step::Died | Step::Vanished => Note::HealthFailed {
+                deployment,
+                replica,
+                error,
+            },
+            Step::Stay
+            | Step::Recovered
+            | Step::LeavesByItself
+            | Step::DiedLeaving
+            | Step::Gone => return,
+        };
+        self.notes.push(note);
+    }
+
+    pub(super) fn router_reported(&mut self, mut router: Router, now: Now) {
+        let before = self.routers.get(&router.id);
+        let is_behind = router.table_version < self.published.table_version();
+        router.behind_since_ms = is_behind.then(|| {
+            before
+                .and_then(|before| before.behind_since_ms)
+                .unwrap_or(now.ms)
+        });
+        self.routers.insert(router.id.clone(), router);
+    }
+
+    pub(super) fn lose_silent_workers(&mut self, now: Now) {
+        let silent: Vec<WorkerId> = self
+            .workers
+            .values()
+            .filter(|worker| {
+                worker
+                    .disconnected_since_ms
+                    .is_some_and(|since| now.ms.saturating_sub(since) >= WORKER_LOST_MS)
+            })
+            .map(|worker| worker.id.clone())
+            .collect();
+        for id in silent {
+            self.worker_lost(&id, "its worker was not heard of any more", now);
+        }
+    }
+
+    pub(super) fn worker_lost(&mut self, worker: &WorkerId, how: &str, now: Now) {
+        let ids: Vec<DeploymentId> = self.deployments().map(|(id, _)| id).collect();
+        for id in ids {
+            let Some(deployment) = self.deployment_mut(&id) else {
+                continue;
+            };
+            let here: Vec<(ReplicaId, Phase)> = deployment
+                .replicas
+                .iter()
+                .filter(|(_, replica)| replica.worker == *worker)
+                .map(|(replica_id, replica)| (replica_id.clone(), replica.phase))
+                .collect();
+            // One loss is one failed start, however many replicas were starting there.
+            if let Some((replica, _)) = here.iter().find(|(_, phase)| *phase == Phase::Starting) {
+                deployment.start_failed(&replica.clone(), &format!("{how} while it started"), now);
+            }
+            if here.iter().any(|(_, phase)| phase.is_answering()) {
+                deployment.health_failed(how);
+            }
+            for (replica, _) in here {
+                self.bury(&id, &replica);
+            }
+        }
+        let replicas = self
+            .workers
+            .remove(worker)
+            .map_or(0, |worker| worker.replicas.len());
+        let how = how.to_owned();
+        self.notes.push(Note::WorkerLost {
+            worker: worker.clone(),
+            how,
+            replicas,
+        });
+        self.published.forget_worker(worker);
+    }
+
+    /// Removes a replica that is gone and keeps it for the status document.
+    fn bury(&mut self, id: &DeploymentId, replica_id: &ReplicaId) {
+        let Some(deployment) = self.deployment_mut(id) else {
+            return;
+        };
+        let Some(replica) = deployment.replicas.remove(replica_id) else {
+            return;
+        };
+        let worker = self.workers.get(&replica.worker);
+        let dead = DeadReplica {
+            id: replica_id.clone(),
+            node_id: worker
+                .map(|worker| worker.node_id.clone())
+                .unwrap_or_default(),
+            node_ip: worker
+                .map(|worker| worker.node_ip.clone())
+                .unwrap_or_default(),
+            pid: worker.map(|worker| worker.pid).unwrap_or_default(),
+            worker: replica.worker,
+            start_time_s: replica.start_time_s,
+        };
+        if let Some(deployment) = self.deployment_mut(id) {
+            deployment.remember_dead(dead);
+        }
+    }
+
+    fn report_of(&self, id: &DeploymentId, replica_id: &str) -> Option<ReplicaReport> {
+        let replica = self
+            .applications
+            .get(&id.application)?
+            .deployments
+            .get(&id.deployment)?
+            .replicas
+            .get(replica_id)?;
+        self.workers
+            .get(&replica.worker)?
+            .replicas
+            .get(replica_id)
+            .cloned()
+    }
+}
+
+fn adopted(
+    deployment: &Deployment,
+    worker: &Worker,
+    report: &ReplicaReport,
+    phase: Phase,
+    serial: u64,
+) -> Replica {
+    // Of what an older version was made is not known any more; it is only kept until it is
+    // replaced, and its worker does not look at anything but the versions.
+    let mut spec = (*deployment.spec.replica).clone();
+    spec.code_version = report.code_version.clone();
+    spec.config_version = report.config_version.clone();
+    let goal = &deployment.spec.replica;
+    let spec = if spec == **goal {
+        goal.clone()
+    } else {
+        spec.into()
+    };
+    Replica {
+        worker: worker.id.clone(),
+        spec,
+        phase,
+        assigned_version: Some(0),
+        start_time_s: report.start_time_s,
+        serial,
+    }
+}
+
+// === impl Deployment ===
+
+impl Deployment {
+    fn health_failed(&mut self, detail: &str) {
+        let message = if detail.is_empty() {
+            HEALTH_MESSAGE.to_owned()
+        } else {
+            format!("{HEALTH_MESSAGE} Reason: {detail}")
+        };
+        self.status.on(StatusEvent::HealthCheckFailed, message);
+    }
+
+    fn start_failed(&mut self, replica_id: &ReplicaId, error: &str, now: Now) {
+        let is_current = self
+            .replicas
+            .get(replica_id)
+            .is_some_and(|replica| self.is_current(replica));
+        if !is_current || self.deleting {
+            return;
+        }
+        let rolling = self
+            .replicas
+            .values()
+            .any(|replica| !self.is_current(replica) && replica.phase.is_answering());
+        self.starts.failed(error, self.target, rolling, now);
+        let message = self.starts.message(self.target);
+        if self.starts.gave_up && rolling {
+            self.status.on(StatusEvent::RolloutGaveUp, message);
+        } else if self.starts.gave_up || self.starts.failures_in_a_row >= threshold(self.target) {
+            self.status.on(StatusEvent::StartFailed, message);
+        } else {
+            self.status.message = message;
+        }
+    }
+}
