@@ -48,7 +48,6 @@ fn assigned(id: &DeploymentId, replica_id: &str, replica: &Replica) -> v1::Assig
         config_version: spec.config_version.clone(),
         max_ongoing_requests: spec.max_ongoing_requests,
         num_cpus: spec.num_cpus,
-        graceful_shutdown_wait_loop_s: spec.graceful_shutdown_wait_loop_s,
         graceful_shutdown_timeout_s: spec.graceful_shutdown_timeout_s,
         health_check_period_s: spec.health_check_period_s,
         health_check_timeout_s: spec.health_check_timeout_s,

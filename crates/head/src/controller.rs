@@ -23,7 +23,7 @@ use crate::message::{Message, ScaleError, SessionNumber};
 use crate::metrics;
 use crate::outbox::Outbox;
 use crate::record::record;
-use crate::status::{About, ApiType, document};
+use crate::status::{About, ApiType, LoopStats, document};
 use crate::world::observed::{Router, Worker};
 use crate::world::spec::DeploySpec;
 use crate::world::{DeploymentId, Event, Now, RouterId, WorkerId, World};
@@ -251,13 +251,11 @@ impl State {
     }
 
     fn status(&self, filter: Option<ApiType>) -> Value {
-        document(
-            &self.world,
-            &self.about,
-            &self.meter.stats(),
-            filter,
-            self.now(),
-        )
+        let stats = LoopStats {
+            memory_bytes: memory_bytes(),
+            ..self.meter.stats()
+        };
+        document(&self.world, &self.about, &stats, filter, self.now())
     }
 
     fn scrape(&self) -> (String, Vec<String>) {
@@ -377,4 +375,11 @@ fn is_newest(
     let newest = sessions.entry(id.to_owned()).or_insert(session);
     *newest = session.max(*newest);
     *newest == session
+}
+
+/// Resident memory of this process; 0 where the system does not say.
+fn memory_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: Option<u64> = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
 }

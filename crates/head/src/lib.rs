@@ -13,18 +13,24 @@ mod controller;
 mod documents;
 mod error;
 mod executor;
+#[cfg(test)]
+mod executor_tests;
 mod handle;
 mod loop_stats;
 mod message;
 pub mod metrics;
 mod outbox;
 mod prepare;
+#[cfg(test)]
+mod prepare_tests;
 pub mod provision;
 mod record;
 mod run;
 mod sessions;
 pub mod status;
 pub mod table;
+#[cfg(test)]
+mod table_tests;
 mod wire;
 pub mod world;
 

@@ -54,35 +54,17 @@ pub fn describe() {
     );
 }
 
+/// Labels and value of one series.
+type Series = (Vec<(&'static str, String)>, u64);
+
 /// The state of the world in the Prometheus text format.
 pub fn exposition(world: &World) -> String {
-    let mut text = String::new();
-    let mut family = |name: &str, help: &str, series: Vec<(Vec<(&str, String)>, u64)>| {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
-        for (labels, value) in series {
-            let labels: Vec<String> = labels
-                .iter()
-                .map(|(key, value)| format!("{key}=\"{}\"", escaped(value)))
-                .collect();
-            let _ = if labels.is_empty() {
-                writeln!(text, "{name} {value}")
-            } else {
-                writeln!(text, "{name}{{{}}} {value}", labels.join(","))
-            };
-        }
-    };
     let applications = world.applications.iter().map(|(name, application)| {
         (
             vec![("application", name.clone())],
             status(application).0.number().into(),
         )
     });
-    family(
-        APPLICATION_STATUS,
-        "1 DEPLOY_FAILED, 2 UNHEALTHY, 3 NOT_STARTED, 4 DELETING, 5 DEPLOYING, 6 RUNNING.",
-        applications.collect(),
-    );
     let mut statuses = Vec::new();
     let mut targets = Vec::new();
     let mut healthy = Vec::new();
@@ -99,33 +81,61 @@ pub fn exposition(world: &World) -> String {
             healthy.push((labels, u64::from(state.phase == Phase::Running)));
         }
     }
-    family(
-        DEPLOYMENT_STATUS,
-        "1 DEPLOY_FAILED, 2 UNHEALTHY, 3 UPDATING, 4 UPSCALING, 5 DOWNSCALING, 6 HEALTHY.",
-        statuses,
-    );
-    family(TARGET_REPLICAS, "Replicas that shall run.", targets);
-    family(
-        REPLICA_HEALTHY,
-        "Whether the replica runs and is well.",
-        healthy,
-    );
     let workers = world
         .workers
         .values()
         .filter(|w| w.disconnected_since_ms.is_none())
         .count();
+    let mut text = String::new();
     family(
-        WORKERS,
-        "Workers with a session.",
-        vec![(Vec::new(), workers as u64)],
+        &mut text,
+        APPLICATION_STATUS,
+        "1 DEPLOY_FAILED, 2 UNHEALTHY, 3 NOT_STARTED, 4 DELETING, 5 DEPLOYING, 6 RUNNING.",
+        applications.collect(),
     );
     family(
+        &mut text,
+        DEPLOYMENT_STATUS,
+        "1 DEPLOY_FAILED, 2 UNHEALTHY, 3 UPDATING, 4 UPSCALING, 5 DOWNSCALING, 6 HEALTHY.",
+        statuses,
+    );
+    family(
+        &mut text,
+        TARGET_REPLICAS,
+        "Replicas that shall run.",
+        targets,
+    );
+    family(
+        &mut text,
+        REPLICA_HEALTHY,
+        "Whether the replica runs and is well.",
+        healthy,
+    );
+    let one = |value: usize| vec![(Vec::new(), value as u64)];
+    family(&mut text, WORKERS, "Workers with a session.", one(workers));
+    family(
+        &mut text,
         ROUTERS,
         "Routers with a session.",
-        vec![(Vec::new(), world.routers.len() as u64)],
+        one(world.routers.len()),
     );
     text
+}
+
+fn family(text: &mut String, name: &str, help: &str, series: Vec<Series>) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
+    for (labels, value) in series {
+        let labels: Vec<String> = labels
+            .iter()
+            .map(|(key, value)| format!("{key}=\"{}\"", escaped(value)))
+            .collect();
+        let _ = if labels.is_empty() {
+            writeln!(text, "{name} {value}")
+        } else {
+            writeln!(text, "{name}{{{}}} {value}", labels.join(","))
+        };
+    }
 }
 
 fn escaped(value: &str) -> String {

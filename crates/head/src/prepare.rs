@@ -241,7 +241,6 @@ fn deployment(
             config_version: config.settings_version(),
             max_ongoing_requests: config.max_ongoing_requests,
             num_cpus: config.ray_actor_options.cpus(),
-            graceful_shutdown_wait_loop_s: config.graceful_shutdown_wait_loop_s,
             graceful_shutdown_timeout_s: config.graceful_shutdown_timeout_s,
             health_check_period_s: config.health_check_period_s,
             health_check_timeout_s: config.health_check_timeout_s,

@@ -9,7 +9,7 @@ use mobula_process::metrics::MetricsHandle;
 use mobula_process::net::Listener;
 use mobula_spec::ServeConfig;
 use mobula_store::StateStore;
-use ractor::Actor;
+use ractor::{Actor, ActorRef};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -39,9 +39,6 @@ const ADMIN_DRAIN_MAX: Duration = Duration::from_secs(5);
 
 /// Sessions are told that the head goes away, and end within this time.
 const SESSIONS_DRAIN_MAX: Duration = Duration::from_secs(2);
-
-/// Between two drains of histogram samples into their buckets.
-const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 
 /// Everything the head needs from its process.
 pub struct HeadConfig {
@@ -111,19 +108,7 @@ pub async fn run(config: HeadConfig) -> Result<(), HeadError> {
     let outlive = provisioner.workers_outlive_head();
     let world = restore(&executor, &preparer, &about, outlive).await?;
 
-    let outbox = Outbox::new();
-    let (table, serving) = (outbox.table.subscribe(), outbox.serving.subscribe());
-    let arguments = Arguments {
-        world,
-        executor,
-        about,
-        started: Instant::now(),
-        outbox,
-    };
-    let (actor, mut controller_task) = Actor::spawn(None, Controller, arguments)
-        .await
-        .map_err(|error| HeadError::Controller(error.to_string()))?;
-    let controller = ControllerHandle::new(actor.clone(), table, serving);
+    let (actor, mut controller_task, controller) = start_controller(world, executor, about).await?;
 
     let ending = CancellationToken::new();
     let mut cluster_task =
@@ -131,12 +116,11 @@ pub async fn run(config: HeadConfig) -> Result<(), HeadError> {
     let admin = Admin::new(
         controller.clone(),
         preparer,
-        metrics.clone(),
+        metrics,
         ray_version,
         &stopping,
     );
     let admin_task = tokio::spawn(admin::serve(admin, admin_listener, ending.child_token()));
-    let upkeep_task = tokio::spawn(upkeep(metrics));
     let provision_task = tokio::spawn(provide(provisioner, controller, stopping.clone()));
 
     let outcome = tokio::select! {
@@ -158,9 +142,29 @@ pub async fn run(config: HeadConfig) -> Result<(), HeadError> {
     if outcome.is_ok() {
         let _ = controller_task.await;
     }
-    upkeep_task.abort();
     info!("the head ended");
     outcome
+}
+
+async fn start_controller(
+    world: World,
+    executor: Executor,
+    about: About,
+) -> Result<(ActorRef<Message>, JoinHandle<()>, ControllerHandle), HeadError> {
+    let outbox = Outbox::new();
+    let (table, serving) = (outbox.table.subscribe(), outbox.serving.subscribe());
+    let arguments = Arguments {
+        world,
+        executor,
+        about,
+        started: Instant::now(),
+        outbox,
+    };
+    let (actor, task) = Actor::spawn(None, Controller, arguments)
+        .await
+        .map_err(|error| HeadError::Controller(error.to_string()))?;
+    let controller = ControllerHandle::new(actor.clone(), table, serving);
+    Ok((actor, task, controller))
 }
 
 /// The world as the store has it: the accepted config, built and waiting for workers.
@@ -232,14 +236,6 @@ async fn provide(
         }
     }
     provisioner.shutdown().await;
-}
-
-async fn upkeep(metrics: MetricsHandle) {
-    let mut period = tokio::time::interval(UPKEEP_PERIOD);
-    loop {
-        period.tick().await;
-        metrics.upkeep();
-    }
 }
 
 fn unix_now_s() -> f64 {

@@ -3,7 +3,6 @@
 //! What a batch is made of is decided by [`crate::batch::decide`]; here are only the threads, the
 //! lock and the clock. A row whose caller has gone is dropped before it is run.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,9 +13,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::ModelError;
-use crate::batch::{Decision, Limits, Padded, Tokens, Waiting, decide};
+use crate::batch::{Decision, Limits, Padded, Queue, Queued, Tokens, decide};
 use crate::metrics::BatchMetrics;
-use crate::ort::{Graph, OutputTensor, Session, SessionOptions, environment};
+use crate::ort::{Graph, OutputTensor, Session, SessionOptions, environment, give_back_memory};
 use crate::pool::Pooling;
 
 /// Rows that wait for an engine. Requests are admitted before they come here, so this is reached
@@ -79,7 +78,7 @@ struct Shared {
 }
 
 struct State {
-    queue: VecDeque<Row>,
+    queue: Queue<Row>,
     limits: Limits,
     stopping: bool,
 }
@@ -87,7 +86,6 @@ struct State {
 struct Row {
     tokens: Tokens,
     want: Want,
-    since: Instant,
     answer: oneshot::Sender<Result<RowOutput, ModelError>>,
 }
 
@@ -99,7 +97,7 @@ impl Engine {
         let sessions = load_sessions(options)?;
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
-                queue: VecDeque::new(),
+                queue: Queue::default(),
                 limits: options.limits,
                 stopping: false,
             }),
@@ -157,16 +155,20 @@ impl Engine {
             return Err(ModelError::Overloaded(QUEUE_ROWS_MAX));
         }
         let mut answers = Vec::with_capacity(rows.len());
-        for tokens in rows {
+        let queued = rows.into_iter().map(|tokens| {
             let (answer, receiver) = oneshot::channel();
-            state.queue.push_back(Row {
-                tokens,
-                want,
-                since,
-                answer,
-            });
             answers.push(receiver);
-        }
+            let len = tokens.ids.len();
+            (
+                Row {
+                    tokens,
+                    want,
+                    answer,
+                },
+                len,
+            )
+        });
+        state.queue.push(queued, since);
         self.shared.metrics.queue_length(state.queue.len());
         drop(state);
         self.shared.changed.notify_all();
@@ -215,7 +217,7 @@ fn load_sessions(options: &EngineOptions) -> Result<Vec<Session>, ModelError> {
         warm_up(&mut session, options.pad_id, &options.session.graph)?;
         Ok(session)
     };
-    std::thread::scope(|scope| {
+    let sessions = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..options.sessions.max(1))
             .map(|_| scope.spawn(load))
             .collect();
@@ -225,7 +227,9 @@ fn load_sessions(options: &EngineOptions) -> Result<Vec<Session>, ModelError> {
                 .map_err(|_| ModelError::Engine("loading the graph panicked".to_owned()))?
         });
         joined.collect()
-    })
+    });
+    give_back_memory();
+    sessions
 }
 
 fn warm_up(session: &mut Session, pad_id: u32, graph: &Path) -> Result<(), ModelError> {
@@ -275,23 +279,15 @@ impl Shared {
                 return None;
             }
             state.queue.retain(|row| !row.answer.is_closed());
-            let waiting: Vec<Waiting> = state
-                .queue
-                .iter()
-                .take(SCAN_ROWS_MAX)
-                .map(|row| Waiting {
-                    len: row.tokens.ids.len(),
-                    since: row.since,
-                })
-                .collect();
+            let waiting = state.queue.waiting(SCAN_ROWS_MAX);
             let now = Instant::now();
             match decide(&waiting, now, &state.limits) {
                 Decision::Take(rows) => {
-                    let batch = state.take(&rows);
+                    let batch = state.queue.take(&rows);
                     let utilization = batch.len() * 100 / state.limits.rows_max.max(1);
                     self.metrics.taken(&batch_waits(&batch, now), utilization);
                     self.metrics.queue_length(state.queue.len());
-                    return Some(batch);
+                    return Some(batch.into_iter().map(|queued| queued.row).collect());
                 }
                 Decision::WaitUntil(at) => {
                     let wait = at.saturating_duration_since(now);
@@ -307,20 +303,8 @@ impl Shared {
     }
 }
 
-impl State {
-    /// Takes the rows at ascending positions out of the queue.
-    fn take(&mut self, positions: &[usize]) -> Vec<Row> {
-        let mut batch = Vec::with_capacity(positions.len());
-        for &position in positions.iter().rev() {
-            batch.extend(self.queue.remove(position));
-        }
-        batch.reverse();
-        batch
-    }
-}
-
-fn batch_waits(batch: &[Row], now: Instant) -> Vec<Duration> {
-    let wait = |row: &Row| now.saturating_duration_since(row.since);
+fn batch_waits(batch: &[Queued<Row>], now: Instant) -> Vec<Duration> {
+    let wait = |row: &Queued<Row>| now.saturating_duration_since(row.since);
     batch.iter().map(wait).collect()
 }
 

@@ -51,6 +51,13 @@ const NOT_ACTING: &[(Place, &str)] = &[
     (Place::RayActorOptions, "fallback_strategy"),
 ];
 
+/// Fields that will never have an effect here, and why.
+const NOT_NEEDED: &[(Place, &str, &str)] = &[(
+    Place::Deployment,
+    "graceful_shutdown_wait_loop_s",
+    "has no effect: a replica stops as soon as its last request has ended",
+)];
+
 /// The word `auto` for `num_replicas`; it stands beside the table because it is a value.
 pub(crate) const NUM_REPLICAS_AUTO_ACTS: bool = false;
 
@@ -82,6 +89,12 @@ pub(crate) fn without_effect(place: Place, key: &str) -> Option<String> {
         return Some(format!(
             "is an old name without effect, the field is now `{today}`"
         ));
+    }
+    if let Some((.., why)) = NOT_NEEDED
+        .iter()
+        .find(|(at, name, _)| *at == place && *name == key)
+    {
+        return Some((*why).to_owned());
     }
     NOT_ACTING
         .contains(&(place, key))

@@ -19,7 +19,6 @@ const HEALTH_CHECK_PERIOD_MIN: Duration = Duration::from_millis(10);
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Limits {
     pub max_ongoing_requests: u32,
-    pub drain_wait: Duration,
     pub drain_timeout: Duration,
     pub health_check_period: Duration,
     pub health_check_timeout: Duration,
@@ -99,7 +98,6 @@ impl Limits {
     pub(crate) fn of(replica: &AssignedReplica) -> Limits {
         Limits {
             max_ongoing_requests: replica.max_ongoing_requests.max(1),
-            drain_wait: seconds(replica.graceful_shutdown_wait_loop_s),
             drain_timeout: seconds(replica.graceful_shutdown_timeout_s),
             health_check_period: seconds(replica.health_check_period_s)
                 .max(HEALTH_CHECK_PERIOD_MIN),
@@ -166,7 +164,7 @@ mod tests {
                 replica_id: format!("r{id}"),
                 config_version: format!("c{config}"),
                 max_ongoing_requests: ongoing,
-                graceful_shutdown_wait_loop_s: f64::from(wait),
+                graceful_shutdown_timeout_s: f64::from(wait),
                 ..AssignedReplica::default()
             }
         });

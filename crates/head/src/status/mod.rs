@@ -41,6 +41,7 @@ pub struct LoopStats {
     /// The pause between two passes while nothing happens.
     pub pause_s: f64,
     pub reports_received: u64,
+    pub memory_bytes: u64,
 }
 
 /// Which applications are asked for.
@@ -142,6 +143,6 @@ fn health_metrics(about: &About, stats: &LoopStats, now: Now) -> Value {
         "event_loop_delay_s": 0.0,
         "num_asyncio_tasks": 0,
         "handle_reports_received": stats.reports_received,
-        "process_memory_mb": 0.0,
+        "process_memory_mb": stats.memory_bytes as f64 / 1e6,
     })
 }

@@ -52,7 +52,6 @@ pub fn deployment(version: Version) -> DeploymentSpec {
             config_version: version.config.to_owned(),
             max_ongoing_requests: 5,
             num_cpus: version.cpus,
-            graceful_shutdown_wait_loop_s: 2.0,
             graceful_shutdown_timeout_s: 20.0,
             health_check_period_s: 10.0,
             health_check_timeout_s: 30.0,

@@ -125,8 +125,6 @@ pub struct ReplicaSpec {
     pub max_ongoing_requests: u32,
     /// Sizes the engine's threads.
     pub num_cpus: f64,
-    /// Between two looks at whether the replica is idle.
-    pub graceful_shutdown_wait_loop_s: f64,
     /// After which it is killed.
     pub graceful_shutdown_timeout_s: f64,
     /// Between two health checks.

@@ -18,10 +18,8 @@ use serde_json::{Map, Value};
 use self::options::{Role, Wishes};
 use crate::{api, grpc};
 
-/// Adds every built-in application, the descriptors of their gRPC service, and the descriptions
-/// of their metrics.
+/// Adds every built-in application, and the descriptors of their gRPC service.
 pub fn register(registry: &mut Registry) {
-    crate::metrics::describe();
     registry.register("mobula.apps:embedder", |context| {
         single(Role::Embedder, context)
     });

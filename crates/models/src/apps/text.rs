@@ -53,6 +53,8 @@ impl TextReplica {
         part: Option<&'static str>,
         context: ReplicaContext,
     ) -> Result<TextReplica, StartError> {
+        // Here and not where the application is registered: then there is a recorder.
+        crate::metrics::describe();
         let args = match part {
             Some(key) => context.args.get(key).cloned().unwrap_or(Value::Null),
             None => context.args.clone(),

@@ -7,6 +7,7 @@ mod grpc;
 mod head;
 mod http_outcomes;
 mod lifecycle;
+mod metrics;
 mod replicas;
 mod setup;
 mod streaming;

@@ -50,7 +50,8 @@ pub(crate) async fn configure(
 }
 
 /// Waits until the calls inside have ended, then lets the code shut down; at most as long as the
-/// config allows. The gate is closed already, so nobody new comes in.
+/// config allows. The gate is closed already, so nobody new comes in: a call that a router sent
+/// before it heard of that is rejected and goes elsewhere, so there is nothing to wait for first.
 pub(crate) async fn drain(
     replica: Arc<dyn Replica>,
     limits: Limits,
@@ -58,7 +59,6 @@ pub(crate) async fn drain(
     actor: ActorRef<ReplicaMsg>,
 ) {
     let graceful = async {
-        tokio::time::sleep(limits.drain_wait).await;
         gate.idle().await;
         if let Err(panic) = unpanicked(replica.shutdown()).await {
             tracing::warn!(error = %panic, "shutdown of a replica failed");

@@ -157,7 +157,6 @@ pub fn replica(id: &str, deployment: &str) -> AssignedReplica {
         config_version: "c1".to_owned(),
         max_ongoing_requests: 100,
         num_cpus: 1.0,
-        graceful_shutdown_wait_loop_s: 0.02,
         graceful_shutdown_timeout_s: 10.0,
         health_check_period_s: 10.0,
         health_check_timeout_s: 5.0,
