@@ -186,6 +186,8 @@ impl Keeper {
         Command::new(&self.command.program)
             .args((self.command.args)(launch))
             .stdin(Stdio::null())
+            // Ctrl-C in a terminal reaches the head alone, which then ends its workers in order.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
     }
