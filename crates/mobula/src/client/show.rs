@@ -1,8 +1,11 @@
 //! `mobula status` and `mobula config`: YAML in the shape of Ray's `serve` command.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, bail};
 use http::Method;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::http::{APPLICATIONS, send};
 use crate::args::ReadArgs;
@@ -13,12 +16,12 @@ pub async fn status(args: &ReadArgs) -> Result<()> {
     let applications = object(&document, "applications");
     let shown = match &args.name {
         Some(name) => match applications.get(name) {
-            Some(application) => application_status(application),
+            Some(application) => spaced_yaml(&application_status(application))?,
             None => bail!("application \"{name}\" does not exist"),
         },
-        None => overall_status(&document, &applications),
+        None => spaced_yaml(&overall_status(&document, &applications))?,
     };
-    print!("{}", spaced_yaml(&shown)?);
+    print!("{shown}");
     Ok(())
 }
 
@@ -37,10 +40,7 @@ pub async fn config(args: &ReadArgs) -> Result<()> {
         (Some(name), true) => println!("No config has been deployed for application \"{name}\"."),
         (None, true) => println!("No configuration was found."),
         (_, false) => {
-            let texts = configs.iter().map(|config| match config {
-                Value::Object(map) => spaced_yaml(map),
-                other => Ok(format!("{other}\n")),
-            });
+            let texts = configs.iter().map(spaced_yaml);
             print!("{}", texts.collect::<Result<Vec<_>>>()?.join("\n---\n\n"));
         }
     }
@@ -53,56 +53,74 @@ async fn fetch(args: &ReadArgs) -> Result<Value> {
         .json()
 }
 
-fn overall_status(document: &Value, applications: &Map<String, Value>) -> Map<String, Value> {
-    let proxies = object(document, "proxies");
-    let proxy_states = proxies
-        .iter()
-        .map(|(id, proxy)| (id.clone(), proxy["status"].clone()));
-    let states = applications.iter();
-    let states = states.map(|(name, app)| (name.clone(), Value::Object(application_status(app))));
-    let mut shown = Map::new();
-    shown.insert("proxies".to_owned(), Value::Object(proxy_states.collect()));
-    shown.insert("applications".to_owned(), Value::Object(states.collect()));
-    shown.insert(
-        "target_capacity".to_owned(),
-        document["target_capacity"].clone(),
-    );
-    shown
+/// The fields in the order in which Ray's `serve status` prints them.
+#[derive(Serialize)]
+struct OverallStatus {
+    proxies: BTreeMap<String, Value>,
+    applications: BTreeMap<String, ApplicationStatus>,
+    target_capacity: Value,
 }
 
-fn application_status(application: &Value) -> Map<String, Value> {
+#[derive(Serialize)]
+struct ApplicationStatus {
+    status: Value,
+    message: Value,
+    last_deployed_time_s: Value,
+    deployments: BTreeMap<String, DeploymentStatus>,
+}
+
+#[derive(Serialize)]
+struct DeploymentStatus {
+    status: Value,
+    status_trigger: Value,
+    replica_states: BTreeMap<String, u64>,
+    message: Value,
+}
+
+fn overall_status(document: &Value, applications: &Map<String, Value>) -> OverallStatus {
+    let proxies = object(document, "proxies");
+    let states = applications.iter();
+    OverallStatus {
+        proxies: proxies
+            .iter()
+            .map(|(id, proxy)| (id.clone(), proxy["status"].clone()))
+            .collect(),
+        applications: states
+            .map(|(name, app)| (name.clone(), application_status(app)))
+            .collect(),
+        target_capacity: document["target_capacity"].clone(),
+    }
+}
+
+fn application_status(application: &Value) -> ApplicationStatus {
     let deployments = object(application, "deployments");
     let deployments = deployments.iter().map(|(name, deployment)| {
-        let state = json!({
-            "status": deployment["status"],
-            "status_trigger": deployment["status_trigger"],
-            "replica_states": replica_states(deployment),
-            "message": deployment["message"],
-        });
+        let state = DeploymentStatus {
+            status: deployment["status"].clone(),
+            status_trigger: deployment["status_trigger"].clone(),
+            replica_states: replica_states(deployment),
+            message: deployment["message"].clone(),
+        };
         (name.clone(), state)
     });
-    let mut shown = Map::new();
-    for key in ["status", "message", "last_deployed_time_s"] {
-        shown.insert(key.to_owned(), application[key].clone());
+    ApplicationStatus {
+        status: application["status"].clone(),
+        message: application["message"].clone(),
+        last_deployed_time_s: application["last_deployed_time_s"].clone(),
+        deployments: deployments.collect(),
     }
-    shown.insert(
-        "deployments".to_owned(),
-        Value::Object(deployments.collect()),
-    );
-    shown
 }
 
 /// How many replicas are in which state.
-fn replica_states(deployment: &Value) -> Map<String, Value> {
-    let mut counts: Map<String, Value> = Map::new();
+fn replica_states(deployment: &Value) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
     let replicas = deployment["replicas"]
         .as_array()
         .map(Vec::as_slice)
         .unwrap_or_default();
     for replica in replicas {
         let state = replica["state"].as_str().unwrap_or("UNKNOWN").to_owned();
-        let so_far = counts.get(&state).and_then(Value::as_u64).unwrap_or(0);
-        counts.insert(state, json!(so_far + 1));
+        *counts.entry(state).or_insert(0) += 1;
     }
     counts
 }
@@ -116,17 +134,24 @@ fn object(value: &Value, key: &str) -> Map<String, Value> {
 }
 
 /// YAML with an empty line between the top-level keys, as `serve` prints it.
-fn spaced_yaml(map: &Map<String, Value>) -> Result<String> {
-    let parts = map.iter().map(|(key, value)| {
-        let single = Map::from_iter([(key.clone(), value.clone())]);
-        let text = serde_saphyr::to_string(&single).context("cannot be written as YAML")?;
-        Ok(format!("{}\n", text.trim_end()))
-    });
-    Ok(parts.collect::<Result<Vec<_>>>()?.join("\n"))
+fn spaced_yaml(value: &impl Serialize) -> Result<String> {
+    let text = serde_saphyr::to_string(value).context("cannot be written as YAML")?;
+    let mut spaced = String::with_capacity(text.len());
+    for (index, line) in text.trim_end().lines().enumerate() {
+        let is_top_level = !line.starts_with([' ', '-', '#']);
+        if index > 0 && is_top_level && !line.is_empty() {
+            spaced.push('\n');
+        }
+        spaced.push_str(line);
+        spaced.push('\n');
+    }
+    Ok(spaced)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
