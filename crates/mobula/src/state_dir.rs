@@ -43,6 +43,7 @@ pub fn sockets(state_dir: &Path) -> Result<SocketDir> {
     }
     let temporary = tempfile::Builder::new()
         .prefix("mobula-")
+        .permissions(std::fs::Permissions::from_mode(0o700))
         .tempdir_in("/tmp")?;
     Ok(SocketDir {
         path: temporary.path().to_owned(),

@@ -614,6 +614,27 @@ async fn a_new_user_config_changes_limits_and_names_while_calls_go_on() {
 }
 
 #[tokio::test]
+async fn a_new_user_config_may_change_the_model_while_calls_go_on() {
+    let embedder = embedder().await;
+    let before = ok(&*embedder, "/embed", json!({"inputs": "hello"})).await;
+    let settings = mobula_models::settings::Settings::from_process();
+    let name = "mobula/gte-small-sentiment";
+    let silent = &mobula_models::fetch::Silent;
+    let other = mobula_models::fetch::ensure_model(&settings, name, silent).unwrap();
+    let change = embedder.reconfigure(json!({"model": other}));
+    let calls = async {
+        for _ in 0..20 {
+            ok(&*embedder, "/embed", json!({"inputs": "hello"})).await;
+        }
+    };
+    let (changed, ()) = tokio::join!(change, calls);
+    changed.unwrap();
+    assert_eq!(get(&*embedder, "/info").await.1["model_id"], json!(other));
+    let after = ok(&*embedder, "/embed", json!({"inputs": "hello"})).await;
+    assert!(!close(&floats(&before[0]), &floats(&after[0])));
+}
+
+#[tokio::test]
 async fn a_directory_of_ones_own_is_served_by_path() {
     let settings = mobula_models::settings::Settings::from_process();
     let name = "sentence-transformers/all-MiniLM-L6-v2";
