@@ -24,6 +24,9 @@ pub const HEADER_READ_SECONDS_MAX: Duration = Duration::from_secs(15);
 /// A client has this long between two pieces of a body that it sends.
 pub const BODY_IDLE_SECONDS_MAX: Duration = Duration::from_secs(60);
 
+/// A client may leave an answer unread this long before its connection is cut.
+pub const WRITE_STALL_SECONDS_MAX: Duration = Duration::from_secs(120);
+
 /// A request body over HTTP. Generous: images and documents, not disks.
 pub const BODY_BYTES_MAX: u64 = 100 * 1024 * 1024;
 

@@ -46,6 +46,8 @@ pub const ONGOING: &str = "ray_serve_num_ongoing_requests_at_replicas";
 pub const FULFILLMENT: &str = "ray_serve_request_router_fulfillment_time_ms";
 /// Load of one replica as this router sees it: in progress and in its queue.
 pub const QUEUE_LEN: &str = "ray_serve_request_router_queue_len";
+/// Requests for which a replica is being sought: those that wait.
+pub const SCHEDULING: &str = "ray_serve_num_scheduling_tasks";
 /// How many may wait for a deployment, in this router.
 pub const QUEUED_MAX: &str = "mobula_router_queued_requests_max";
 /// Every other named limit of the router.
@@ -101,6 +103,7 @@ pub struct DeploymentMetrics {
     /// Sent again.
     pub repeated: Counter,
     queued: Gauge,
+    scheduling: Gauge,
     ongoing: Gauge,
     queued_max: Gauge,
 }
@@ -126,6 +129,7 @@ pub fn describe() {
     describe_gauge!(ONGOING, "Requests in progress at replicas.");
     describe_histogram!(FULFILLMENT, "From arrival until a replica was found.");
     describe_gauge!(QUEUE_LEN, "Requests at or queued for one replica.");
+    describe_gauge!(SCHEDULING, "Requests for which a replica is sought.");
     describe_gauge!(QUEUED_MAX, "How many requests may wait.");
     describe_gauge!(LIMIT, "A named limit of the router.");
     describe_counter!(REFUSED, "Calls that a replica refused.");
@@ -151,6 +155,7 @@ pub fn publish_limits(body_bytes_max: u64) {
         ("queued_requests_max", limits::QUEUED_REQUESTS_MAX as f64),
         seconds("header_read_seconds_max", limits::HEADER_READ_SECONDS_MAX),
         seconds("body_idle_seconds_max", limits::BODY_IDLE_SECONDS_MAX),
+        seconds("write_stall_seconds_max", limits::WRITE_STALL_SECONDS_MAX),
         seconds("drain_seconds_max", limits::DRAIN_SECONDS_MAX),
     ];
     for (name, value) in limits {
@@ -332,7 +337,10 @@ impl DeploymentMetrics {
         let mut by_source = labels.clone();
         by_source.push(("handle_source", "PROXY".to_owned()));
         labels.push(("handle", handle.to_owned()));
+        let mut scheduling = by_source.clone();
+        scheduling.push(("app", application.to_owned()));
         DeploymentMetrics {
+            scheduling: gauge!(SCHEDULING, &scheduling),
             fulfillment: histogram!(FULFILLMENT, &by_source),
             refused: counter!(REFUSED, &own),
             repeated: counter!(REPEATED, &own),
@@ -350,6 +358,7 @@ impl DeploymentMetrics {
     )]
     pub fn load(&self, queued: usize, ongoing: u32, queued_max: usize) {
         self.queued.set(queued as f64);
+        self.scheduling.set(queued as f64);
         self.ongoing.set(f64::from(ongoing));
         self.queued_max.set(queued_max as f64);
     }

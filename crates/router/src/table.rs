@@ -160,6 +160,10 @@ impl Table {
     /// The route of a path: the application with the longest prefix, in it the longest path
     /// route. A prefix matches itself and what follows it after a slash.
     pub fn route_http(&self, path: &str) -> Option<RouteId> {
+        // `OPTIONS *` and `CONNECT host:port` name no path.
+        if !path.starts_with('/') {
+            return None;
+        }
         let path = self.below_root(path);
         let application = longest(&self.prefixes, path)
             .and_then(|(index, matched)| Some((self.applications.get(*index)?, matched)));
@@ -339,8 +343,14 @@ mod tests {
         let table = table(vec![application("a", Some("/a"))]);
         assert_eq!(found(&table, "/"), None);
         assert_eq!(found(&table, "/ax"), None);
+    }
+
+    #[test]
+    fn what_is_no_path_has_no_route_even_with_an_application_at_the_root() {
+        let table = table(vec![application("root", Some("/"))]);
         assert_eq!(found(&table, "*"), None);
         assert_eq!(found(&table, ""), None);
+        assert_eq!(found(&table, "/"), Some(("root", "Ingress")));
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! One client connection, with the two time-outs that a connection needs: a client that begins a
-//! request has to finish its head soon (slow loris), and one that has none may stay idle for as
-//! long as the config says.
+//! One client connection, with the time-outs that a connection needs: a client that begins a
+//! request has to finish its head soon (slow loris), one that has none may stay idle for as long
+//! as the config says, and one that gets an answer has to read it.
 //!
-//! hyper has one timer for both, and arms it for every request. Here the connection is looked at
-//! from time to time instead, which costs a request two relaxed stores.
+//! hyper has one timer for the first two, and arms it for every request. Here the connection is
+//! looked at from time to time instead, which costs a request a few relaxed stores.
 
 use std::io;
 use std::pin::Pin;
@@ -24,6 +24,8 @@ pub struct Activity {
     heads: AtomicU64,
     /// Answers that were begun or given up.
     answers: AtomicU64,
+    /// The client does not read what was written.
+    stalled: AtomicBool,
     /// HTTP/2 has its own pings and no slow heads that hold a connection.
     http2: AtomicBool,
 }
@@ -34,6 +36,7 @@ struct Seen {
     heads: u64,
     idle: Duration,
     reading: Duration,
+    stalled: Duration,
 }
 
 /// Limits of one connection.
@@ -43,6 +46,8 @@ pub struct Patience {
     pub head: Duration,
     /// Between requests.
     pub idle: Duration,
+    /// For an answer that is not read.
+    pub write: Duration,
 }
 
 /// A socket that tells of bytes read.
@@ -73,6 +78,10 @@ impl Activity {
         Answering(Arc::clone(self))
     }
 
+    fn on_write(&self, written: &Poll<io::Result<usize>>) {
+        self.stalled.store(written.is_pending(), Ordering::Relaxed);
+    }
+
     /// Returns when the connection has used up its client's patience.
     pub async fn exhausted(&self, patience: Patience) {
         let step = (patience.head.min(patience.idle) / 4).max(Duration::from_millis(10));
@@ -90,11 +99,16 @@ impl Activity {
         let heads = self.heads.load(Ordering::Relaxed);
         let is_busy = heads != self.answers.load(Ordering::Relaxed);
         if is_busy || heads != seen.heads {
+            let stalled = match is_busy && self.stalled.load(Ordering::Relaxed) {
+                true => seen.stalled + passed,
+                false => Duration::ZERO,
+            };
             *seen = Seen {
                 heads,
+                stalled,
                 ..Seen::default()
             };
-            return false;
+            return stalled >= patience.write;
         }
         if self.reading.load(Ordering::Relaxed) && !self.http2.load(Ordering::Relaxed) {
             seen.reading += passed;
@@ -153,7 +167,10 @@ impl<I: Write + Unpin> Write for Watched<I> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.io).poll_write(cx, buf);
+        this.activity.on_write(&written);
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -173,7 +190,10 @@ impl<I: Write + Unpin> Write for Watched<I> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        this.activity.on_write(&written);
+        written
     }
 }
 
@@ -206,6 +226,7 @@ mod tests {
     const PATIENCE: Patience = Patience {
         head: Duration::from_secs(10),
         idle: Duration::from_secs(90),
+        write: Duration::from_secs(120),
     };
     const STEP: Duration = Duration::from_secs(5);
 
@@ -224,6 +245,16 @@ mod tests {
         assert_eq!(looks_until_end(&activity), 18);
         activity.reading.store(true, Ordering::Relaxed);
         assert_eq!(looks_until_end(&activity), 2);
+    }
+
+    #[test]
+    fn an_answer_that_is_not_read_is_not_waited_for_for_ever() {
+        let activity = Arc::new(Activity::default());
+        let _answering = activity.on_head(false);
+        activity.on_write(&Poll::Pending);
+        assert_eq!(looks_until_end(&activity), 24);
+        activity.on_write(&Poll::Ready(Ok(1)));
+        assert_eq!(looks_until_end(&activity), 0);
     }
 
     #[test]

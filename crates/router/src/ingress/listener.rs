@@ -26,7 +26,7 @@ use crate::core::{Core, Listening};
 use crate::error::RouterError;
 use crate::limits::{
     ACCEPT_RETRY_DELAY, BIND_RETRY_DELAY, CONNECTIONS_MAX, DRAIN_SECONDS_MAX, HEADER_BYTES_MAX,
-    HEADER_READ_SECONDS_MAX, HEADERS_MAX, HTTP2_STREAMS_MAX,
+    HEADER_READ_SECONDS_MAX, HEADERS_MAX, HTTP2_STREAMS_MAX, WRITE_STALL_SECONDS_MAX,
 };
 
 /// HTTP/2 window of one request's body, and of all on one connection.
@@ -103,6 +103,7 @@ async fn serve(
 ) -> Result<(), RouterError> {
     let patience = Patience {
         head: HEADER_READ_SECONDS_MAX,
+        write: WRITE_STALL_SECONDS_MAX,
         idle: Duration::try_from_secs_f64(ingress.keep_alive_timeout_s)
             .ok()
             .filter(|idle| !idle.is_zero())

@@ -291,3 +291,21 @@ async fn http2_without_tls_works_on_the_same_port() {
         .unwrap();
     assert_eq!(body.to_bytes(), "over two");
 }
+
+#[tokio::test]
+async fn headers_above_the_limits_are_431() {
+    let (house, worker) = House::with_worker(echo).await;
+    let large = "x".repeat(mobula_router::limits::HEADER_BYTES_MAX);
+    let many = mobula_router::limits::HEADERS_MAX + 1;
+    let many: String = (0..many).map(|n| format!("h{n}: 1\r\n")).collect();
+    for headers in [format!("x-large: {large}\r\n"), many] {
+        let mut socket = TcpStream::connect(house.addr()).await.unwrap();
+        let head = format!("GET / HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
+        // The router may have refused and closed before all was written.
+        drop(socket.write_all(head.as_bytes()).await);
+        let mut answer = [0; 12];
+        within(socket.read_exact(&mut answer)).await.unwrap();
+        assert_eq!(std::str::from_utf8(&answer).unwrap(), "HTTP/1.1 431");
+    }
+    assert!(worker.paths().is_empty());
+}
