@@ -252,3 +252,76 @@ async fn a_worker_that_comes_back_is_used_again() {
     assert_eq!(within(waiting).await.unwrap().0, 200);
     assert!(reborn.paths().contains(&"/again".to_owned()));
 }
+
+/// Refuses and breaks its connection before it accepts, now and then; answers each accepted call
+/// with its own path.
+async fn moody(call: Call) {
+    match fastrand::u8(..) {
+        0..=3 => call.broken.cancel(),
+        4..=63 => call.reject(v1::RejectReason::Full),
+        64..=79 => call.reject(v1::RejectReason::Draining),
+        _ => {
+            tokio::time::sleep(std::time::Duration::from_millis(fastrand::u64(0..3))).await;
+            call.answer(200, call.call.path.clone());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_happens_before_acceptance_each_request_gets_its_own_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut workers = Vec::new();
+    for id in ["w1", "w2", "w3"] {
+        workers.push(Worker::start(dir.path(), id, moody).await);
+    }
+    let replicas: Vec<_> = workers
+        .iter()
+        .map(|w| w.replica(&format!("r-{}", w.id)))
+        .collect();
+    let house = House::start(dir, table(replicas.clone())).await;
+    house
+        .head
+        .set(|table| deployment(table).max_ongoing_requests = 4)
+        .await;
+    let clients: Vec<_> = (0..20)
+        .map(|client| {
+            let http = house.client.clone();
+            let url = house.url("");
+            tokio::spawn(async move {
+                for n in 0..20 {
+                    let path = format!("/{client}/{n}");
+                    let request = Request::post(format!("{url}{path}"))
+                        .body("x".into())
+                        .unwrap();
+                    let response = http.request(request).await.unwrap();
+                    assert_eq!(response.status(), 200);
+                    let body = http_body_util::BodyExt::collect(response.into_body()).await;
+                    assert_eq!(body.unwrap().to_bytes(), path);
+                }
+            })
+        })
+        .collect();
+    let churn = async {
+        for turn in 0.. {
+            house
+                .head
+                .set(|table| {
+                    let mut now = replicas.clone();
+                    now.remove(turn % replicas.len());
+                    deployment(table).replicas = now;
+                })
+                .await;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let all = async {
+        for client in clients {
+            client.await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = within(all) => {}
+        () = churn => {}
+    }
+    house.load(0, 0).await;
+}
