@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 /// # Errors
 /// When the filter does not parse, or logging was started before.
 pub fn init_logs(filter: &str, json: bool) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let filter = EnvFilter::try_new(filter)?;
+    let filter = EnvFilter::try_new(with_quiet_libraries(filter))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -18,5 +18,29 @@ pub fn init_logs(filter: &str, json: bool) -> Result<(), Box<dyn std::error::Err
         builder.json().try_init()
     } else {
         builder.compact().try_init()
+    }
+}
+
+/// ractor opens a span around every message, which would stand on each of our lines.
+fn with_quiet_libraries(filter: &str) -> String {
+    if filter.contains("ractor") {
+        filter.to_owned()
+    } else {
+        format!("{filter},ractor=warn")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_quiet_unless_they_are_asked_for() {
+        assert_eq!(with_quiet_libraries("info"), "info,ractor=warn");
+        assert_eq!(
+            with_quiet_libraries("info,ractor=debug"),
+            "info,ractor=debug"
+        );
+        assert!(EnvFilter::try_new(with_quiet_libraries("mobula_head=debug")).is_ok());
     }
 }
