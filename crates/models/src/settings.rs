@@ -28,6 +28,10 @@ pub struct Settings {
     pub offline: bool,
     /// `ORT_DYLIB_PATH`: the user's own runtime library.
     pub runtime_path: Option<PathBuf>,
+    /// `MOBULA_NPM`: the npm that packages are asked from; `npm` by default.
+    pub npm: PathBuf,
+    /// `MOBULA_PYTHON`: the Python whose pip packages are asked from; `python3` by default.
+    pub python: PathBuf,
 }
 
 /// A text that no log and no error shows.
@@ -51,6 +55,8 @@ impl Settings {
             hub_token: value(env, "HF_TOKEN").map(|token| Secret(token.to_owned())),
             offline: flag(env, "MOBULA_OFFLINE") || flag(env, "HF_HUB_OFFLINE"),
             runtime_path: path(env, "ORT_DYLIB_PATH"),
+            npm: path(env, "MOBULA_NPM").unwrap_or_else(|| PathBuf::from("npm")),
+            python: path(env, "MOBULA_PYTHON").unwrap_or_else(|| PathBuf::from("python3")),
         }
     }
 

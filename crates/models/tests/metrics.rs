@@ -1,11 +1,6 @@
 //! Every metric is there after one call, with its labels. A process of its own: the recorder is
 //! global.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test says why it failed by where it panicked"
-)]
-
 use http::Method;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use mobula_app::{Body, BuildContext, Registry, ReplicaContext, Request};

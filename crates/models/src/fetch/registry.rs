@@ -21,25 +21,25 @@ const CLIENT_DOWNLOAD_SECONDS_MAX: u64 = 1800;
 /// What is kept of a failed client's output.
 const MESSAGE_BYTES_MAX: usize = 300;
 
-/// The registries there are clients for.
+/// A registry's client: the program to run.
 #[derive(Clone, Copy, Debug)]
-pub enum Client {
-    /// npm.
-    Npm,
-    /// pip.
-    Pip,
+pub enum Client<'a> {
+    /// npm itself.
+    Npm(&'a Path),
+    /// The Python that has pip.
+    Pip(&'a Path),
 }
 
-impl Client {
+impl Client<'_> {
     /// The URL of a package's archive. It may hold credentials: not to be shown.
     pub fn url(self, package: &Package) -> Result<String, String> {
         let wait = Duration::from_secs(ASK_SECONDS_MAX);
         let url = match self {
-            Client::Npm => {
+            Client::Npm(npm) => {
                 let name = format!("{}@{}", package.package, package.version);
-                run(wait, "npm", &args(&["view", &name, "dist.tarball"]))?
+                run(wait, npm, &args(&["view", &name, "dist.tarball"]))?
             }
-            Client::Pip => {
+            Client::Pip(python) => {
                 let mut list = args(&["-m", "pip", "install", "--dry-run", "--quiet"]);
                 list.extend(args(&[
                     "--report",
@@ -49,7 +49,7 @@ impl Client {
                     "unused",
                 ]));
                 list.extend(wheel_args(package));
-                wheel_url(&run(wait, "python3", &list)?)?
+                wheel_url(&run(wait, python, &list)?)?
             }
         };
         let url = url.trim().to_owned();
@@ -65,16 +65,16 @@ impl Client {
         let wait = Duration::from_secs(CLIENT_DOWNLOAD_SECONDS_MAX);
         let name = format!("{}@{}", package.package, package.version);
         match self {
-            Client::Npm => {
+            Client::Npm(npm) => {
                 let mut list = args(&["pack", &name, "--silent", "--pack-destination"]);
                 list.push(dir.as_os_str().to_owned());
-                run(wait, "npm", &list)?;
+                run(wait, npm, &list)?;
             }
-            Client::Pip => {
+            Client::Pip(python) => {
                 let mut list = args(&["-m", "pip", "download", "--quiet", "--dest"]);
                 list.push(dir.as_os_str().to_owned());
                 list.extend(wheel_args(package));
-                run(wait, "python3", &list)?;
+                run(wait, python, &list)?;
             }
         }
         let files = std::fs::read_dir(dir).map_err(|error| error.to_string())?;
@@ -120,30 +120,31 @@ fn wheel_url(report: &str) -> Result<String, String> {
 }
 
 /// Runs a client to its end and gives its standard output.
-fn run(wait: Duration, program: &str, args: &[OsString]) -> Result<String, String> {
+fn run(wait: Duration, program: &Path, args: &[OsString]) -> Result<String, String> {
+    let shown = program.display();
     let child = Command::new(program)
         .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("{program} cannot be run: {error}"))?;
+        .map_err(|error| format!("{shown} cannot be run: {error}"))?;
     let pid = rustix::process::Pid::from_child(&child);
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || sender.send(child.wait_with_output()));
     let output = match receiver.recv_timeout(wait) {
-        Ok(output) => output.map_err(|error| format!("{program}: {error}"))?,
+        Ok(output) => output.map_err(|error| format!("{shown}: {error}"))?,
         Err(_) => {
             // Ended already or not: either way nobody waits for it any more.
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            return Err(format!("{program} did not end within {} s", wait.as_secs()));
+            return Err(format!("{shown} did not end within {} s", wait.as_secs()));
         }
     };
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(format!(
-        "{program} failed: {}",
+        "{shown} failed: {}",
         last_line(&String::from_utf8_lossy(&output.stderr))
     ))
 }
@@ -183,17 +184,17 @@ mod tests {
         let soon = Duration::from_millis(50);
         let list = args(&["60"]);
         assert!(
-            run(soon, "no-such-client-anywhere", &[])
+            run(soon, Path::new("no-such-client-anywhere"), &[])
                 .unwrap_err()
                 .contains("cannot be run")
         );
         assert!(
-            run(soon, "sleep", &list)
+            run(soon, Path::new("sleep"), &list)
                 .unwrap_err()
                 .contains("did not end")
         );
         let fail = args(&["-c", "echo broken >&2; exit 3"]);
-        let error = run(Duration::from_secs(60), "sh", &fail).unwrap_err();
+        let error = run(Duration::from_secs(60), Path::new("sh"), &fail).unwrap_err();
         assert_eq!(error, "sh failed: broken");
     }
 }
