@@ -42,6 +42,11 @@ pub fn record(note: Note) {
         Note::WorkerLost {
             worker,
             how,
+            replicas: 0,
+        } => info!(worker, how, "a worker left"),
+        Note::WorkerLost {
+            worker,
+            how,
             replicas,
         } => {
             warn!(worker, how, replicas, "a worker is lost");

@@ -221,21 +221,27 @@ fn serve_cluster(
     )
 }
 
-/// Passes exits on, while workers live and while they end.
+/// Ends the workers at shutdown, and passes exits on while they live and while they end: the
+/// last replicas leave sooner when the head knows who is gone.
 async fn provide(
     mut provisioner: Box<dyn Provisioner>,
     controller: ControllerHandle,
     shutdown: CancellationToken,
 ) {
+    let mut exits = provisioner.exits();
+    let ending = async move {
+        shutdown.cancelled().await;
+        provisioner.shutdown().await;
+    };
+    tokio::pin!(ending);
     loop {
         tokio::select! {
-            exit = provisioner.next_exit() => {
+            Some(exit) = exits.recv() => {
                 controller.tell(Message::WorkerExited { pid: exit.pid, how: exit.how });
             }
-            () = shutdown.cancelled() => break,
+            () = &mut ending => return,
         }
     }
-    provisioner.shutdown().await;
 }
 
 fn unix_now_s() -> f64 {

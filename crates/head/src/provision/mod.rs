@@ -4,6 +4,7 @@ pub mod process;
 
 use async_trait::async_trait;
 use thiserror::Error;
+use tokio::sync::mpsc;
 
 /// The workers that there shall be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +34,9 @@ pub trait Provisioner: Send {
     /// Brings the workers to what is wanted; returns before they have joined.
     async fn ensure(&mut self, wanted: WorkerSet) -> Result<(), ProvisionError>;
 
-    /// The next worker that ends. Pends while none does; may be dropped and asked again.
-    async fn next_exit(&mut self) -> WorkerExit;
+    /// Where ends of workers are told, those of the last ones at shutdown included. There is
+    /// one receiver; asking again gives one that hears nothing.
+    fn exits(&mut self) -> mpsc::Receiver<WorkerExit>;
 
     /// Ends all workers that end with the head, and waits for them.
     async fn shutdown(&mut self);
@@ -53,8 +55,8 @@ impl Provisioner for Joining {
         Ok(())
     }
 
-    async fn next_exit(&mut self) -> WorkerExit {
-        std::future::pending().await
+    fn exits(&mut self) -> mpsc::Receiver<WorkerExit> {
+        mpsc::channel(1).1
     }
 
     async fn shutdown(&mut self) {}

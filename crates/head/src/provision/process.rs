@@ -129,12 +129,8 @@ impl Provisioner for ProcessProvisioner {
         Ok(())
     }
 
-    async fn next_exit(&mut self) -> WorkerExit {
-        match self.exits.recv().await {
-            Some(exit) => exit,
-            // Not while we hold a sender ourselves.
-            None => std::future::pending().await,
-        }
+    fn exits(&mut self) -> mpsc::Receiver<WorkerExit> {
+        std::mem::replace(&mut self.exits, mpsc::channel(1).1)
     }
 
     async fn shutdown(&mut self) {
@@ -203,12 +199,8 @@ impl Keeper {
         let how = ended.map_or_else(|error| error.to_string(), describe);
         info!(slot = self.slot, pid, how, "a worker process ended");
         let exit = WorkerExit { pid, how };
-        if self.stop.is_cancelled() {
-            // Nobody may be reading any more, and nobody has to.
-            let _ = self.exits.try_send(exit);
-        } else {
-            let _ = self.exits.send(exit).await;
-        }
+        // Nobody may be reading any more, and nobody has to.
+        let _ = self.exits.send(exit).await;
     }
 
     async fn retire(&self, child: &mut Child, pid: u32) -> std::io::Result<ExitStatus> {
@@ -268,10 +260,11 @@ mod tests {
     async fn a_worker_that_ends_is_started_again_and_its_exit_is_told() {
         let command = shell("if [ $1 -lt 2 ]; then exit 7; else kill -9 $$; fi");
         let mut provisioner = ProcessProvisioner::new(command, RETIRE_SECONDS_MAX);
+        let mut exits = provisioner.exits();
         provisioner.ensure(WorkerSet { workers: 1 }).await.unwrap();
         let mut hows = Vec::new();
         for _ in 0..3 {
-            hows.push(provisioner.next_exit().await.how);
+            hows.push(exits.recv().await.unwrap().how);
         }
         assert_eq!(hows, ["exit code 7", "exit code 7", "signal 9"]);
         provisioner.shutdown().await;
@@ -281,20 +274,22 @@ mod tests {
     async fn a_worker_that_ignores_the_request_to_end_is_killed() {
         let command = shell("trap '' TERM; while :; do sleep 0.05; done");
         let mut provisioner = ProcessProvisioner::new(command, Duration::from_millis(200));
+        let mut exits = provisioner.exits();
         provisioner.ensure(WorkerSet { workers: 1 }).await.unwrap();
         // Long enough for the shell to have set its trap; if not, it ends even sooner.
         tokio::time::sleep(Duration::from_millis(200)).await;
         provisioner.shutdown().await;
-        assert_eq!(provisioner.next_exit().await.how, "signal 9");
+        assert_eq!(exits.recv().await.unwrap().how, "signal 9");
     }
 
     #[tokio::test]
     async fn fewer_workers_wanted_ends_the_last_ones() {
         let mut provisioner = ProcessProvisioner::new(shell("sleep 60"), RETIRE_SECONDS_MAX);
+        let mut exits = provisioner.exits();
         provisioner.ensure(WorkerSet { workers: 2 }).await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
         provisioner.ensure(WorkerSet { workers: 1 }).await.unwrap();
-        assert_eq!(provisioner.next_exit().await.how, "signal 15");
+        assert_eq!(exits.recv().await.unwrap().how, "signal 15");
         assert_eq!(provisioner.slots.len(), 1);
         let too_many = provisioner
             .ensure(WorkerSet {

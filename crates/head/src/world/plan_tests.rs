@@ -299,3 +299,29 @@ fn the_scale_route_counts_until_the_config_says_another_number() {
     sim.settle();
     assert_eq!(sim.phases().len(), 2);
 }
+
+#[test]
+fn when_all_workers_leave_nobody_waits_for_a_replacement() {
+    let mut sim = running(V1, &[1.0, 1.0]);
+    // The one without a replica goes first, with a replacement on it that never came up.
+    let workers: Vec<String> = sim.workers.keys().cloned().collect();
+    let full = the_deployment(&sim)
+        .replicas
+        .values()
+        .next()
+        .unwrap()
+        .worker
+        .clone();
+    sim.workers.get_mut(&full).unwrap().draining = true;
+    sim.report(&full);
+    sim.head_step();
+    assert_eq!(sim.phases(), [Phase::Running, Phase::Starting]);
+    for id in &workers {
+        sim.workers.get_mut(id).unwrap().draining = true;
+        sim.report(id);
+    }
+    assert_snapshot!(sim.head_step(), @r"
+    drop app#D#r0000005: no router ever knew it
+    withdraw app#D#r0000004: worker worker1 leaves
+    ");
+}

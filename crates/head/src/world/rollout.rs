@@ -8,6 +8,7 @@
 
 use super::health::{has_its_config, is_to_be_replaced, on_draining_worker};
 use super::intent::{Deployment, Phase, Replica};
+use super::observed::Worker;
 use super::plan::{Action, Planner};
 use super::victims;
 use super::{DeploymentId, Reason, ReplicaId, ReplicaKey};
@@ -97,6 +98,7 @@ fn retire_replaced(
 ) {
     let target = deployment.target;
     let gave_up = deployment.starts.gave_up;
+    let nowhere = !planner.world.workers.values().any(Worker::takes_replicas);
     let mut answering = standing.answering();
     let mut stay = Vec::new();
     for (replica_id, replica) in std::mem::take(&mut standing.replace) {
@@ -111,7 +113,7 @@ fn retire_replaced(
                 answering: answering as u32 + 1,
                 target,
             })
-        } else if worker_leaves && (gave_up || out_of_time(planner, replica)) {
+        } else if worker_leaves && (gave_up || nowhere || out_of_time(planner, replica)) {
             Some(Reason::WorkerLeaves(replica.worker.clone()))
         } else {
             None

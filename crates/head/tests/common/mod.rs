@@ -25,6 +25,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -79,8 +80,8 @@ impl Provisioner for Mortal {
         Ok(())
     }
 
-    async fn next_exit(&mut self) -> WorkerExit {
-        std::future::pending().await
+    fn exits(&mut self) -> mpsc::Receiver<WorkerExit> {
+        mpsc::channel(1).1
     }
 
     async fn shutdown(&mut self) {}
