@@ -347,17 +347,24 @@ async fn refused(replica: &dyn Replica, path: &str, body: &[u8], expected: u16, 
     assert!(text.contains(part), "{path} {shown}: {text}");
 }
 
+type Refusal<'a> = (&'a str, &'a [u8], u16, &'a str);
+
+async fn all_refused(replica: &dyn Replica, refusals: &[Refusal<'_>]) {
+    for (path, body, status, part) in refusals {
+        refused(replica, path, body, *status, part).await;
+    }
+}
+
 #[tokio::test]
-async fn bad_input_is_refused_in_each_dialects_own_shape() {
-    let (embedder, reranker, classifier) = (embedder().await, reranker().await, classifier().await);
-    let long = json!({"inputs": "word ".repeat(400), "input": "word ".repeat(400)}).to_string();
-    let many = json!({"inputs": vec!["a"; 2049], "input": vec!["a"; 2049]}).to_string();
+async fn bad_input_to_tei_is_refused_in_its_shape() {
+    let embedder = embedder().await;
+    let long = json!({"inputs": "word ".repeat(400)}).to_string();
+    let many = json!({"inputs": vec!["a"; 2049]}).to_string();
     let deep = format!("{{\"inputs\": {}", "[".repeat(50_000));
-    let deep_input = deep.replace("inputs", "input");
-    let large = vec![b' '; 2_000_001];
-    let e = &*embedder;
-    for (path, body, status, part) in [
-        ("/embed", &b"{"[..], 400, "not valid JSON"),
+    let all = json!({"inputs": vec!["word ".repeat(250); 40]}).to_string();
+    let sentences = br#"{"inputs": {"source_sentence": "a", "sentences": []}}"#;
+    let refusals: &[Refusal<'_>] = &[
+        ("/embed", b"{", 400, "not valid JSON"),
         (
             "/embed",
             b"{\"inputs\": \"\xff\xfe\"}",
@@ -366,160 +373,165 @@ async fn bad_input_is_refused_in_each_dialects_own_shape() {
         ),
         ("/embed", deep.as_bytes(), 400, "not valid JSON"),
         ("/embed", b"{}", 422, "missing field `inputs`"),
-        ("/embed", b"{\"inputs\": {}}", 422, "expected a string"),
-        ("/embed", b"{\"inputs\": []}", 400, "cannot be empty"),
-        ("/embed", b"{\"inputs\": [[]]}", 400, "cannot be empty"),
-        ("/embed", b"{\"inputs\": [-5]}", 422, "expected a string"),
+        ("/embed", br#"{"inputs": {}}"#, 422, "expected a string"),
+        ("/embed", br#"{"inputs": []}"#, 400, "cannot be empty"),
+        ("/embed", br#"{"inputs": [[]]}"#, 400, "cannot be empty"),
+        ("/embed", br#"{"inputs": [-5]}"#, 422, "expected a string"),
         (
             "/embed",
-            b"{\"inputs\": [4000000]}",
+            br#"{"inputs": [4000000]}"#,
             422,
             "no token id 4000000",
         ),
         (
             "/embed",
-            b"{\"inputs\": \"a\", \"dimensions\": 999}",
+            br#"{"inputs": "a", "dimensions": 999}"#,
             422,
             "between 1 and 384",
         ),
         (
             "/embed",
-            b"{\"inputs\": \"a\", \"prompt_name\": \"query\"}",
+            br#"{"inputs": "a", "prompt_name": "query"}"#,
             422,
             "prompt_name",
         ),
         ("/embed", long.as_bytes(), 413, "at most 256"),
         ("/embed", many.as_bytes(), 413, "batch size 2049"),
-        ("/embed", &large, 413, "larger than"),
-        (
-            "/similarity",
-            b"{\"inputs\": {\"source_sentence\": \"a\", \"sentences\": []}}",
-            400,
-            "empty",
-        ),
-        ("/tokenize", b"{\"inputs\": []}", 400, "empty"),
+        ("/embed", &[b' '; 2_000_001], 413, "larger than"),
+        ("/embed_all", all.as_bytes(), 413, "at most 8192"),
+        ("/similarity", sentences, 400, "empty"),
+        ("/tokenize", br#"{"inputs": []}"#, 400, "empty"),
         ("/rerank", b"{}", 424, "cannot answer"),
         ("/nothing", b"{}", 404, "/embed"),
-        ("/v1/embeddings", b"{\"input\": []}", 400, "cannot be empty"),
+    ];
+    all_refused(&*embedder, refusals).await;
+    let cut = json!({"inputs": "word ".repeat(400), "truncate": true});
+    assert_eq!(
+        ok(&*embedder, "/embed", cut)
+            .await
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(
+        get(&*embedder, "/embed").await.0,
+        StatusCode::METHOD_NOT_ALLOWED
+    );
+}
+
+#[tokio::test]
+async fn bad_input_to_openai_is_refused_in_its_shape() {
+    let path = "/v1/embeddings";
+    let long = json!({"input": "word ".repeat(400)}).to_string();
+    let many = json!({"input": vec!["a"; 2049]}).to_string();
+    let deep = format!("{{\"input\": {}", "[".repeat(50_000));
+    let refusals: &[Refusal<'_>] = &[
+        (path, br#"{"input": []}"#, 400, "cannot be empty"),
+        (path, br#"{"input": ""}"#, 400, "cannot be empty"),
+        (path, br#"{"input": 3}"#, 400, "expected a string"),
         (
-            "/v1/embeddings",
-            b"{\"input\": \"\"}",
-            400,
-            "cannot be empty",
-        ),
-        (
-            "/v1/embeddings",
-            b"{\"input\": 3}",
-            400,
-            "expected a string",
-        ),
-        (
-            "/v1/embeddings",
-            b"{\"input\": \"a\", \"model\": \"gpt-4\"}",
+            path,
+            br#"{"input": "a", "model": "gpt-4"}"#,
             404,
             "`gpt-4` is not served",
         ),
         (
-            "/v1/embeddings",
-            b"{\"input\": \"a\", \"dimensions\": 0}",
+            path,
+            br#"{"input": "a", "dimensions": 0}"#,
             400,
             "dimensions",
         ),
         (
-            "/v1/embeddings",
-            b"{\"input\": \"a\", \"encoding_format\": \"hex\"}",
+            path,
+            br#"{"input": "a", "encoding_format": "hex"}"#,
             400,
             "unknown variant",
         ),
-        ("/v1/embeddings", long.as_bytes(), 400, "at most 256"),
-        ("/v1/embeddings", many.as_bytes(), 400, "batch size 2049"),
-        (
-            "/v1/embeddings",
-            deep_input.as_bytes(),
-            400,
-            "not valid JSON",
-        ),
-    ] {
-        refused(e, path, body, status, part).await;
-    }
-    let cut = json!({"inputs": "word ".repeat(400), "truncate": true});
-    assert_eq!(ok(e, "/embed", cut).await.as_array().unwrap().len(), 1);
-    assert_eq!(get(e, "/embed").await.0, StatusCode::METHOD_NOT_ALLOWED);
+        (path, long.as_bytes(), 400, "at most 256"),
+        (path, many.as_bytes(), 400, "batch size 2049"),
+        (path, deep.as_bytes(), 400, "not valid JSON"),
+    ];
+    all_refused(&*embedder().await, refusals).await;
+}
 
-    let r = &*reranker;
-    for (path, body, status, part) in [
+#[tokio::test]
+async fn bad_input_to_the_reranker_is_refused_in_each_shape() {
+    let (v1, v2) = ("/v1/rerank", "/v2/rerank");
+    let refusals: &[Refusal<'_>] = &[
         (
             "/rerank",
-            &b"{\"query\": \"a\", \"texts\": []}"[..],
+            br#"{"query": "a", "texts": []}"#,
             400,
             "`texts` cannot be empty",
         ),
         (
             "/rerank",
-            b"{\"query\": \"\", \"texts\": [\"a\"]}",
+            br#"{"query": "", "texts": ["a"]}"#,
             400,
             "`query` cannot be empty",
         ),
         (
             "/rerank",
-            b"{\"query\": \"a\", \"texts\": [1]}",
+            br#"{"query": "a", "texts": [1]}"#,
             422,
             "expected a string",
         ),
         (
-            "/v1/rerank",
-            b"{\"query\": \"a\", \"documents\": []}",
+            v1,
+            br#"{"query": "a", "documents": []}"#,
             400,
             "cannot be empty",
         ),
         (
-            "/v2/rerank",
-            b"{\"query\": \"a\", \"documents\": [\"b\"], \"top_n\": 0}",
+            v2,
+            br#"{"query": "a", "documents": ["b"], "top_n": 0}"#,
             400,
             "top_n",
         ),
         (
-            "/v2/rerank",
-            b"{\"query\": \"a\", \"documents\": [3]}",
+            v2,
+            br#"{"query": "a", "documents": [3]}"#,
             400,
             "a string or an object",
         ),
         (
-            "/v2/rerank",
-            b"{\"query\": \"a\", \"documents\": [{\"x\": 1}]}",
+            v2,
+            br#"{"query": "a", "documents": [{"x": 1}]}"#,
             400,
             "none of the fields",
         ),
         (
-            "/v2/rerank",
-            b"{\"model\": \"x\", \"query\": \"a\", \"documents\": [\"b\"]}",
+            v2,
+            br#"{"model": "x", "query": "a", "documents": ["b"]}"#,
             404,
             "`x`",
         ),
-    ] {
-        refused(r, path, body, status, part).await;
-    }
-    let c = &*classifier;
-    for (path, body, status, part) in [
-        ("/infer", &b"{\"inputs\": []}"[..], 400, "cannot be empty"),
-        ("/infer", b"{\"inputs\": [1]}", 400, "expected a string"),
+    ];
+    all_refused(&*reranker().await, refusals).await;
+}
+
+#[tokio::test]
+async fn bad_input_to_the_classifier_is_refused_in_each_shape() {
+    let refusals: &[Refusal<'_>] = &[
+        ("/infer", br#"{"inputs": []}"#, 400, "cannot be empty"),
+        ("/infer", br#"{"inputs": [1]}"#, 400, "expected a string"),
         ("/infer", b"\xff", 400, "not valid JSON"),
-        ("/predict", b"{\"inputs\": []}", 400, "cannot be empty"),
+        ("/predict", br#"{"inputs": []}"#, 400, "cannot be empty"),
         (
             "/predict",
-            b"{\"inputs\": [\"a\", \"b\", \"c\"]}",
+            br#"{"inputs": ["a", "b", "c"]}"#,
             422,
             "pair of strings",
         ),
         (
             "/predict",
-            b"{\"inputs\": [[\"a\"], []]}",
+            br#"{"inputs": [["a"], []]}"#,
             400,
             "cannot be empty",
         ),
-    ] {
-        refused(c, path, body, status, part).await;
-    }
+    ];
+    all_refused(&*classifier().await, refusals).await;
 }
 
 async fn call_grpc(replica: &dyn Replica, method: &str, message: Vec<u8>) -> Response {
