@@ -20,7 +20,14 @@ DELAY_MS_MAX = 400  # beyond the time in which a no-op deployment is up
 
 def revision(server: Server, number: int) -> Json:
     """A config that can be told from the one before it."""
-    return server.config([{**noop(), "args": {"revision": number}}])
+    environ = {"env_vars": {"REVISION": str(number)}}
+    return server.config([{**noop(), "runtime_env": environ}])
+
+
+def deployed_revision(server: Server) -> int:
+    """The number of the config that the server knows."""
+    found = server.document()["applications"]["noop"]["deployed_app_config"]
+    return int(found["runtime_env"]["env_vars"]["REVISION"])
 
 
 def test_an_accepted_config_survives_kill_9_and_leaves_no_process(
@@ -33,8 +40,7 @@ def test_an_accepted_config_survives_kill_9_and_leaves_no_process(
         server.spawn()
         server.wait_ready()
         if accepted:
-            found = server.document()["applications"]["noop"]["deployed_app_config"]
-            assert found["args"] == {"revision": accepted}, f"round {number}"
+            assert deployed_revision(server) == accepted, f"round {number}"
         assert server.put(revision(server, number)).status_code == 200
         accepted = number
         time.sleep(moments.randrange(DELAY_MS_MAX) / 1000)  # the random moment is the point
@@ -44,8 +50,7 @@ def test_an_accepted_config_survives_kill_9_and_leaves_no_process(
 
     server.start()
     server.wait_app("noop", "RUNNING")
-    found = server.document()["applications"]["noop"]["deployed_app_config"]
-    assert found["args"] == {"revision": ROUNDS}
+    assert deployed_revision(server) == ROUNDS
 
 
 def test_kill_9_during_a_put_keeps_the_old_or_the_new_config_whole(
@@ -70,7 +75,7 @@ def test_kill_9_during_a_put_keeps_the_old_or_the_new_config_whole(
         wait_until(lambda: server.pids() == [], "no process is left", 10)
         server.spawn()
         server.wait_ready()
-        found = server.document()["applications"]["noop"]["deployed_app_config"]["args"]
-        assert found in ({"revision": accepted}, {"revision": number})
-        accepted = found["revision"]
+        found = deployed_revision(server)
+        assert found in (accepted, number)
+        accepted = found
         server.wait_app("noop", "RUNNING")

@@ -146,7 +146,7 @@ def test_a_deployment_that_cannot_start_shows_deploy_failed(server: Server, tmp_
     assert failed["status"] == "DEPLOY_FAILED"
     assert failed["status_trigger"] == "REPLICA_STARTUP_FAILED"
     assert failed["message"].startswith("The deployment failed to start 3 times in a row")
-    assert "/no/such/model.onnx" in failed["message"]
+    assert "/no/such" in failed["message"]
     assert status["one"]["status"] == "RUNNING"
 
     refused = requests.get(f"{server.url}/broken", timeout=10)
