@@ -126,11 +126,7 @@ pub async fn run(config: HeadConfig) -> Result<(), HeadError> {
     let outcome = tokio::select! {
         () = shutdown.cancelled() => Ok(()),
         _ = &mut controller_task => Err(HeadError::Controller("it ended by itself".to_owned())),
-        ended = &mut cluster_task => Err(HeadError::Cluster(match ended {
-            Ok(Ok(())) => "it ended by itself".to_owned(),
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => error.to_string(),
-        })),
+        ended = &mut cluster_task => Err(HeadError::Cluster(format!("it ended: {ended:?}"))),
     };
     stopping.cancel();
     // Workers drain through the controller and their sessions, so those end after them.

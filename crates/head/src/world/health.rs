@@ -32,13 +32,15 @@ pub fn has_its_config(world: &World, id: &str, replica: &Replica) -> bool {
         .is_some_and(|report| report.config_version == replica.spec.config_version)
 }
 
-/// Whether exactly the replicas that shall run do run, with the config they shall have.
+/// Whether exactly the replicas that shall run do run, with the config they shall have. Limits
+/// are not looked at: every plan hands changed ones out at once.
 pub fn is_right(world: &World, deployment: &Deployment) -> bool {
     let goal = &deployment.spec.replica;
     deployment.replicas.len() == deployment.target as usize
         && deployment.replicas.iter().all(|(id, replica)| {
             replica.phase == Phase::Running
-                && replica.spec == *goal
+                && replica.spec.code_version == goal.code_version
+                && replica.spec.config_version == goal.config_version
                 && !on_draining_worker(world, replica)
                 && has_its_config(world, id, replica)
         })

@@ -2,7 +2,7 @@
 //! no IO. Time and fresh ids are arguments.
 //!
 //! A [`World`] is what the user declared, what the head decided and what others report.
-//! [`World::observe`] folds an event in, [`plan::plan`] says what shall be done and why,
+//! [`World::observe`] folds an event in, [`World::plan`] says what shall be done and why,
 //! [`World::apply`] writes the decisions down, [`World::publish`] turns them into the tables
 //! and assignments that others shall have. Every step works from the whole world, so a lost
 //! message or a restart leads to the same answer.

@@ -1,5 +1,7 @@
 //! What plans say in the situations that people will ask about.
 
+use std::sync::Arc;
+
 use insta::assert_snapshot;
 
 use super::deployment_status::{State, Trigger};
@@ -324,4 +326,26 @@ fn when_all_workers_leave_nobody_waits_for_a_replacement() {
     drop app#D#r0000005: no router ever knew it
     withdraw app#D#r0000004: worker worker1 leaves
     ");
+}
+
+#[test]
+fn numbers_that_only_the_worker_looks_at_change_at_once_and_restart_nothing() {
+    let version = Version { target: 2, ..V1 };
+    let mut sim = running(version, &[4.0]);
+    let mut changed = application("app", version);
+    let spec = &mut changed.built.as_mut().unwrap().deployments[0].replica;
+    Arc::make_mut(spec).graceful_shutdown_timeout_s = 60.0;
+    sim.observe(Event::Deploy(Box::new(config(vec![changed]))));
+    assert_snapshot!(sim.head_step(), @r"
+    configure app#D#r0000003: its limits changed
+    configure app#D#r0000004: its limits changed
+    settle app#D: everything runs as declared
+    ");
+    let assignment = &sim.world.published.assignments()["worker1"];
+    assert!(
+        assignment
+            .replicas
+            .iter()
+            .all(|r| r.graceful_shutdown_timeout_s == 60.0)
+    );
 }

@@ -19,7 +19,9 @@ enum Op {
     DeployNothing,
     DeleteAll,
     Scale(u32),
-    AddWorker,
+    AddWorker {
+        cpus: u8,
+    },
     Kill(u8),
     Drain(u8),
     Cut(u8),
@@ -55,7 +57,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::DeployNothing),
         1 => Just(Op::DeleteAll),
         1 => (0..4u32).prop_map(Op::Scale),
-        2 => Just(Op::AddWorker),
+        // Small ones, so that there is not always room for a surge.
+        2 => (1..4u8).prop_map(|cpus| Op::AddWorker { cpus }),
         1 => any::<u8>().prop_map(Op::Kill),
         1 => any::<u8>().prop_map(Op::Drain),
         1 => any::<u8>().prop_map(Op::Cut),
@@ -115,8 +118,10 @@ fn run(sim: &mut Sim, op: &Op) {
                 target: *target,
             });
         }
-        Op::AddWorker if sim.workers.len() < 4 => drop(sim.add_worker(8.0)),
-        Op::AddWorker => {}
+        Op::AddWorker { cpus } if sim.workers.len() < 4 => {
+            sim.add_worker(f64::from(*cpus));
+        }
+        Op::AddWorker { .. } => {}
         Op::Kill(index) => sim.kill(&worker(sim, *index)),
         Op::Drain(index) => {
             let id = worker(sim, *index);
