@@ -1,6 +1,8 @@
 //! Logs: structured, to standard error, few. `MOBULA_LOG` sets the filter (`info`,
 //! `mobula_head=debug`), `MOBULA_LOG_FORMAT=json` the format.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 /// Starts logging. A filter that does not parse is an error, so that nobody looks for lines that
@@ -13,12 +15,19 @@ pub fn init_logs(filter: &str, json: bool) -> Result<(), Box<dyn std::error::Err
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(colours())
         .with_target(false);
     if json {
         builder.json().try_init()
     } else {
         builder.compact().try_init()
     }
+}
+
+/// A file or a log collector gets no escape sequences; `NO_COLOR` is everybody's switch.
+fn colours() -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !unwanted
 }
 
 /// ractor opens a span around every message, which would stand on each of our lines.

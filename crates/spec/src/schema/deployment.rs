@@ -247,6 +247,11 @@ impl NumReplicas {
                 }
                 return Some(Self::Auto);
             }
+            Data::Int(value) if *value < 1 => {
+                let text = format!("must be an integer of at least 1 or `auto`, got {value}");
+                at.problem(findings, text);
+                return None;
+            }
             // Python's True is the integer one.
             Data::Int(_) | Data::Bool(_) => {}
             Data::Null | Data::Float(_) | Data::Text(_) | Data::List(_) | Data::Object(_) => {
