@@ -109,7 +109,9 @@ def test_a_second_process_on_the_same_state_is_refused(new_server: NewServer) ->
     assert first._answers_200(f"{first.url}/noop")
 
 
-def test_user_config_changes_in_place_and_another_environment_replaces(new_server: NewServer) -> None:
+def test_user_config_changes_in_place_and_a_new_environment_replaces(
+    new_server: NewServer,
+) -> None:
     server = new_server()
 
     def config(seconds: float, **fields: object) -> dict:
@@ -137,7 +139,9 @@ def test_user_config_changes_in_place_and_another_environment_replaces(new_serve
         server.wait_app("slow", "RUNNING")
         assert ids() == first
 
-        assert server.put(config(0.02, runtime_env={"env_vars": {"REVISION": "2"}})).status_code == 200
+        assert (
+            server.put(config(0.02, runtime_env={"env_vars": {"REVISION": "2"}})).status_code == 200
+        )
         wait_until(lambda: len(ids()) == 2 and not ids() & first, "two other replicas")
         server.wait_app("slow", "RUNNING")
         so_far = load.answered()
