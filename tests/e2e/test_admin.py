@@ -8,11 +8,16 @@ import pytest
 import requests
 from conftest import NewServer
 from ray.serve.schema import ServeInstanceDetails
-from support.config import deployment, noop
+from support.config import Json, deployment, noop
 from support.server import APPLICATIONS, Server
 from support.waiting import wait_until
 
-NOT_RUNNING = {"controller_info": {}, "proxies": {}, "applications": {}, "target_capacity": None}
+NOT_RUNNING: Json = {
+    "controller_info": {},
+    "proxies": {},
+    "applications": {},
+    "target_capacity": None,
+}
 BROWSERS = [
     {"user-agent": "Mozilla/5.0 (X11; Linux x86_64)"},
     {"origin": "http://evil.example"},

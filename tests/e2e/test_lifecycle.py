@@ -24,7 +24,7 @@ def test_a_killed_worker_is_replaced_and_no_get_fails(new_server: NewServer) -> 
     (before, _) = server.replicas("noop", "Noop")
 
     with Load(server.http_port, "/noop") as load:
-        wait_until(lambda: load.answered() > 50, "some load")
+        load.wait_for_more(50)
         processes.kill_9(before["pid"])
 
         def replaced() -> bool:
@@ -33,8 +33,7 @@ def test_a_killed_worker_is_replaced_and_no_get_fails(new_server: NewServer) -> 
             return len(replicas) == 2 and before["pid"] not in pids
 
         wait_until(replaced, "two replicas, none in the killed process")
-        so_far = load.answered()
-        wait_until(lambda: load.answered() > so_far + 50, "load goes on")
+        load.wait_for_more(50)
 
     assert load.failed() == []
     assert not processes.is_alive(before["pid"])
@@ -49,14 +48,13 @@ def test_the_only_worker_is_replaced_and_no_get_fails(new_server: NewServer) -> 
     (before,) = server.replicas("noop", "Noop")
 
     with Load(server.http_port, "/noop", clients=2) as load:
-        wait_until(lambda: load.answered() > 50, "some load")
+        load.wait_for_more(50)
         processes.kill_9(before["pid"])
         wait_until(
             lambda: [r for r in server.replicas("noop", "Noop") if r["pid"] != before["pid"]],
             "a replica in a new process",
         )
-        so_far = load.answered()
-        wait_until(lambda: load.answered() > so_far + 50, "load goes on")
+        load.wait_for_more(50)
 
     assert load.failed() == []
 
@@ -66,7 +64,7 @@ def test_a_stop_signal_answers_all_that_was_accepted(new_server: NewServer, numb
     server = new_server()
     server.start(server.config([sleep("slow", "/slow", 0.4, max_ongoing_requests=16)]))
     with Load(server.http_port, "/slow", clients=8) as load:
-        wait_until(lambda: load.answered() >= 16, "some load")
+        load.wait_for_more(16)
         # What was sent this long ago has reached the server, even on a busy machine.
         safely_sent = time.monotonic() - 0.2
         server.signal(number)
@@ -144,8 +142,7 @@ def test_user_config_changes_in_place_and_a_new_environment_replaces(
         )
         wait_until(lambda: len(ids()) == 2 and not ids() & first, "two other replicas")
         server.wait_app("slow", "RUNNING")
-        so_far = load.answered()
-        wait_until(lambda: load.answered() > so_far + 20, "load goes on")
+        load.wait_for_more()
 
     assert load.failed() == []
     assert len(load.outcomes) > 40

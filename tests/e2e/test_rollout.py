@@ -30,6 +30,26 @@ def ids(server: Server, application: str, name: str) -> set[str]:
     return {replica["replica_id"] for replica in server.replicas(application, name)}
 
 
+def wait_replaced(server: Server, before: set[str]) -> None:
+    """Waits until no-op replicas run and none of them is an old one."""
+
+    def replaced() -> bool:
+        now = ids(server, "noop", "Noop")
+        return bool(now) and not now & before
+
+    wait_until(replaced, "another replica")
+
+
+def wait_count(server: Server, count: int) -> set[str]:
+    """Waits until so many sleep replicas run; their ids."""
+
+    def reached() -> set[str]:
+        now = ids(server, "slow", "Sleep")
+        return now if len(now) == count else set()
+
+    return wait_until(reached, f"{count} replicas")
+
+
 def test_a_single_replica_is_replaced_without_a_gap(server: Server) -> None:
     server.deploy(server.config([noop()]))
     with Load(server.http_port, "/noop") as load:
@@ -37,12 +57,8 @@ def test_a_single_replica_is_replaced_without_a_gap(server: Server) -> None:
             before = ids(server, "noop", "Noop")
             changed = with_environment(noop(), REVISION=str(round_number))
             assert server.put(server.config([changed])).status_code == 200
-            wait_until(
-                lambda before=before: (now := ids(server, "noop", "Noop")) and not now & before,
-                "another replica",
-            )
-            so_far = load.answered()
-            wait_until(lambda so_far=so_far: load.answered() > so_far + 20, "load goes on")
+            wait_replaced(server, before)
+            load.wait_for_more()
     assert load.failed() == []
 
 
@@ -53,20 +69,16 @@ def test_the_number_of_replicas_changes_under_load(server: Server) -> None:
             resized = sleep("slow", "/slow", 0.02, num_replicas=count)
             before = ids(server, "slow", "Sleep")
             assert server.put(server.config([resized, noop()])).status_code == 200
-            wait_until(
-                lambda count=count: len(ids(server, "slow", "Sleep")) == count, f"{count} replicas"
-            )
-            after = ids(server, "slow", "Sleep")
+            after = wait_count(server, count)
             assert before <= after or after <= before, "no replica is replaced"
-            so_far = load.answered()
-            wait_until(lambda so_far=so_far: load.answered() > so_far + 20, "load goes on")
+            load.wait_for_more()
     assert load.failed() == []
 
 
 def test_an_application_that_goes_away_answers_200_or_404_and_nothing_else(server: Server) -> None:
     server.deploy(server.config([sleep("slow", "/slow", 0.05, max_ongoing_requests=16), noop()]))
     with Load(server.http_port, "/slow", clients=8) as load:
-        wait_until(lambda: load.answered() > 16, "some load")
+        load.wait_for_more(16)
         server.deploy(server.config([noop()]))
         wait_until(lambda: any(o.status == 404 for o in load.outcomes), "it is gone")
     assert {outcome.status for outcome in load.outcomes} == {200, 404}

@@ -7,6 +7,8 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from .waiting import wait_until
+
 REQUEST_TIMEOUT_S = 30.0
 
 
@@ -62,6 +64,11 @@ class Load:
     def answered(self) -> int:
         """How many were answered 200 so far."""
         return sum(outcome.status == 200 for outcome in list(self.outcomes))
+
+    def wait_for_more(self, count: int = 20) -> None:
+        """Waits until that many more are answered 200."""
+        wanted = self.answered() + count
+        wait_until(lambda: self.answered() >= wanted, f"{count} more answers")
 
     def failed(self, before: float = float("inf")) -> list[Outcome]:
         """Those sent before a moment that did not end with 200."""
