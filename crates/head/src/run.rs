@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mobula_app::Registry;
+use mobula_process::access::Credentials;
 use mobula_process::metrics::MetricsHandle;
 use mobula_process::net::Listener;
+use mobula_process::token::Token;
 use mobula_spec::ServeConfig;
 use mobula_store::StateStore;
 use ractor::{Actor, ActorRef};
@@ -56,6 +58,10 @@ pub struct HeadConfig {
     pub admin_listener: TcpListener,
     /// Where workers and routers connect, already bound.
     pub cluster_listener: Listener,
+    /// What workers and routers have to show.
+    pub credentials: Credentials,
+    /// What clients of the admin API have to show.
+    pub admin_token: Option<Token>,
     /// 56 hex digits, one per machine.
     pub node_id: String,
     /// The machine's address.
@@ -81,6 +87,8 @@ pub async fn run(config: HeadConfig) -> Result<(), HeadError> {
         workers,
         admin_listener,
         cluster_listener,
+        credentials,
+        admin_token,
         node_id,
         node_ip,
         metrics,
@@ -111,15 +119,20 @@ pub async fn run(config: HeadConfig) -> Result<(), HeadError> {
     let (actor, mut controller_task, controller) = start_controller(world, executor, about).await?;
 
     let ending = CancellationToken::new();
-    let mut cluster_task =
-        serve_cluster(cluster_listener, controller.clone(), ending.child_token());
+    let mut cluster_task = serve_cluster(
+        cluster_listener,
+        &credentials,
+        controller.clone(),
+        ending.child_token(),
+    )?;
     let admin = Admin::new(
         controller.clone(),
         preparer,
         metrics,
         ray_version,
         &stopping,
-    );
+    )
+    .with_access(admin_token, credentials);
     let admin_task = tokio::spawn(admin::serve(admin, admin_listener, ending.child_token()));
     let provision_task = tokio::spawn(provide(provisioner, controller, stopping.clone()));
 
@@ -204,17 +217,21 @@ async fn restore(
 
 fn serve_cluster(
     listener: Listener,
+    credentials: &Credentials,
     controller: ControllerHandle,
     ending: CancellationToken,
-) -> JoinHandle<Result<(), tonic::transport::Error>> {
+) -> Result<JoinHandle<Result<(), tonic::transport::Error>>, HeadError> {
     let service = Sessions::service(controller, ending.clone());
-    tokio::spawn(
-        tonic::transport::Server::builder()
+    let server = credentials
+        .secure(tonic::transport::Server::builder(), &listener)
+        .map_err(|error| HeadError::Cluster(error.to_string()))?;
+    Ok(tokio::spawn(
+        server
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
-            .add_service(service)
+            .add_service(credentials.guard(service))
             .serve_with_incoming_shutdown(listener.into_incoming(), ending.cancelled_owned()),
-    )
+    ))
 }
 
 /// Ends the workers at shutdown, and passes exits on while they live and while they end: the

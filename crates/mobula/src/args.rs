@@ -36,6 +36,10 @@ pub enum LogFormat {
 pub enum Command {
     /// Everything on one machine: head, router and worker processes
     Run(RunArgs),
+    /// The control plane of a cluster
+    Head(HeadArgs),
+    /// The ingress of a cluster, as a process of its own
+    Router(RouterArgs),
     /// Host replicas for a head
     Worker(WorkerArgs),
     /// Deploy a config to a running Mobula
@@ -71,6 +75,72 @@ pub struct RunArgs {
     /// GPUs that replicas may ask for, over all workers
     #[arg(long, default_value_t = 0.0)]
     pub num_gpus: f64,
+    #[command(flatten)]
+    pub admin: AdminTokenArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct HeadArgs {
+    /// Where the admin API listens
+    #[arg(long, default_value = "127.0.0.1:8265")]
+    pub admin_addr: SocketAddr,
+    /// Where workers and routers connect
+    #[arg(long, default_value = "127.0.0.1:6380")]
+    pub cluster_addr: Addr,
+    /// Where the deployed config is kept [default: $XDG_STATE_HOME/mobula or ~/.local/state/mobula]
+    #[arg(long)]
+    pub state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub admin: AdminTokenArgs,
+    #[command(flatten)]
+    pub access: AccessArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct RouterArgs {
+    /// The head's cluster address; several are tried in turn
+    #[arg(long, required = true, value_delimiter = ',')]
+    pub join: Vec<Addr>,
+    /// Where to listen for HTTP, whatever the deployed config says
+    #[arg(long)]
+    pub http_addr: Option<SocketAddr>,
+    /// Where to listen for gRPC, whatever the deployed config says
+    #[arg(long)]
+    pub grpc_addr: Option<SocketAddr>,
+    /// Where /metrics, /livez and /readyz are answered [default: nowhere]
+    #[arg(long)]
+    pub admin_addr: Option<SocketAddr>,
+    #[command(flatten)]
+    pub access: AccessArgs,
+}
+
+/// Who may use the admin API.
+#[derive(Debug, Args)]
+pub struct AdminTokenArgs {
+    /// File with the token that clients of the admin API must send; without it, everybody may
+    /// who reaches --admin-addr
+    #[arg(long)]
+    pub admin_token_file: Option<PathBuf>,
+}
+
+/// Who may join the cluster.
+#[derive(Debug, Args)]
+pub struct AccessArgs {
+    /// File with the token that all processes of the cluster share, at least 16 bytes
+    #[arg(long)]
+    pub join_token_file: Option<PathBuf>,
+    /// PEM file with this process's certificate, for the DNS name mobula.internal
+    #[arg(long, requires_all = ["tls_key", "tls_ca"])]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file with the certificate's key
+    #[arg(long, requires_all = ["tls_cert", "tls_ca"])]
+    pub tls_key: Option<PathBuf>,
+    /// PEM file with the authority that signs the certificates of all processes
+    #[arg(long, requires_all = ["tls_cert", "tls_key"])]
+    pub tls_ca: Option<PathBuf>,
+    /// Use addresses that other machines can reach, with neither token nor certificate
+    #[arg(long)]
+    pub insecure: bool,
 }
 
 #[derive(Debug, Args)]
@@ -81,6 +151,13 @@ pub struct WorkerArgs {
     /// Where routers connect
     #[arg(long, default_value = "127.0.0.1:0")]
     pub data_addr: Addr,
+    /// Where routers reach --data-addr, if not there; port 0 stands for the bound one
+    /// [default: --data-addr, with this machine's address in place of 0.0.0.0]
+    #[arg(long)]
+    pub advertise_addr: Option<Addr>,
+    /// Where /metrics, /livez and /readyz are answered [default: nowhere]
+    #[arg(long)]
+    pub admin_addr: Option<SocketAddr>,
     /// CPUs that replicas may ask for
     #[arg(long, default_value_t = 1.0)]
     pub cpus: f64,
@@ -99,6 +176,8 @@ pub struct WorkerArgs {
     /// End when this process ends
     #[arg(long, hide = true)]
     pub parent_pid: Option<u32>,
+    #[command(flatten)]
+    pub access: AccessArgs,
 }
 
 #[derive(Debug, Args)]
@@ -111,6 +190,10 @@ pub struct AddressArgs {
         default_value = "http://localhost:8265"
     )]
     pub address: String,
+    /// File with the admin API's token [default: $RAY_AUTH_TOKEN, the file $RAY_AUTH_TOKEN_PATH,
+    /// or ~/.ray/auth_token when $RAY_AUTH_MODE is token]
+    #[arg(long)]
+    pub token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -191,5 +274,21 @@ mod tests {
         ];
         assert_eq!(args.labels, pairs);
         assert!(parse("zone").is_err());
+    }
+
+    #[test]
+    fn certificate_key_and_authority_come_together() {
+        let parse = |flags: &[&str]| {
+            let start = ["mobula", "router", "--join", "127.0.0.1:1"];
+            Cli::try_parse_from(start.iter().chain(flags))
+        };
+        let all = ["--tls-cert", "c", "--tls-key", "k", "--tls-ca", "a"];
+        assert!(parse(&[]).is_ok());
+        assert!(parse(&all).is_ok());
+        for left_out in 0..3 {
+            let mut some = all.to_vec();
+            some.drain(2 * left_out..2 * left_out + 2);
+            assert!(parse(&some).is_err(), "{some:?}");
+        }
     }
 }

@@ -1,12 +1,16 @@
 //! The `mobula` binary: command line and wiring, nothing else.
 
+mod access;
 mod args;
 mod banner;
 mod client;
+mod head;
 mod launch;
 mod models;
+mod router;
 mod run;
 mod state_dir;
+mod telemetry;
 mod worker;
 
 use std::process::ExitCode;
@@ -39,6 +43,8 @@ fn execute(cli: Cli) -> Result<()> {
     runtime.block_on(async {
         match cli.command {
             Command::Run(args) => run::run(args, &cli.log).await,
+            Command::Head(args) => head::run(args).await,
+            Command::Router(args) => router::run(args).await,
             Command::Worker(args) => worker::run(args).await,
             Command::Deploy(args) => client::deploy::deploy(&args).await,
             Command::Status(args) => client::show::status(&args).await,

@@ -2,6 +2,7 @@
 //!
 //! The three roles speak the same protocol as in a cluster, over Unix sockets.
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,8 @@ use http::Method;
 use mobula_head::HeadConfig;
 use mobula_head::provision::WorkerSet;
 use mobula_head::provision::process::ProcessProvisioner;
+use mobula_process::access::Credentials;
+use mobula_process::admin::Readiness;
 use mobula_process::metrics::MetricsHandle;
 use mobula_process::net::{self, Addr};
 use mobula_process::{ids, metrics, signals};
@@ -20,15 +23,15 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::admin_token;
 use crate::args::RunArgs;
 use crate::client::deploy::read_config;
 use crate::client::http::{APPLICATIONS, send};
+use crate::client::target::Target;
+use crate::head::RAY_VERSION;
 use crate::launch::worker_command;
 use crate::state_dir;
-use crate::worker::METRICS_UPKEEP_PERIOD;
-
-/// Ray's release whose REST contract the admin API keeps.
-const RAY_VERSION: &str = "2.60.0";
+use crate::telemetry::Telemetry;
 
 /// How often the start asks whether everything serves. Only the banner waits for it.
 const READY_POLL_PERIOD: Duration = Duration::from_millis(50);
@@ -45,20 +48,18 @@ pub async fn run(args: RunArgs, log: &crate::args::LogArgs) -> Result<()> {
     let state_dir = state_dir::open(args.state_dir.clone())?;
     let sockets = state_dir::sockets(&state_dir)?;
     let metrics = metrics::install(&[])?;
-    let upkeep = tokio::spawn(keep_up(metrics.clone()));
+    let _telemetry = Telemetry::start(metrics.clone());
 
     let roles = Roles::start(&args, log, &state_dir, &sockets.path, metrics).await?;
     let admin = roles.admin.clone();
     let serving = tokio::spawn(deploy_and_announce(admin, document));
 
-    let outcome = roles.run_until(shutdown, serving).await;
-    upkeep.abort();
-    outcome
+    roles.run_until(shutdown, serving).await
 }
 
 /// The head and the router of this process.
 struct Roles {
-    admin: String,
+    admin: Target,
     head: JoinHandle<Result<()>>,
     head_shutdown: CancellationToken,
     router: JoinHandle<Result<()>>,
@@ -77,7 +78,11 @@ impl Roles {
         let admin_listener = TcpListener::bind(args.admin_addr)
             .await
             .with_context(|| format!("cannot listen on --admin-addr {}", args.admin_addr))?;
-        let admin = format!("http://{}", admin_listener.local_addr()?);
+        let admin_token = admin_token(&args.admin)?;
+        let admin = Target {
+            address: format!("http://{}", admin_listener.local_addr()?),
+            token: admin_token.clone(),
+        };
         let head_addr = Addr::Unix(sockets.join("head.sock"));
         let cluster_listener = net::listen(&head_addr).await?;
         let registry = crate::registry();
@@ -97,6 +102,9 @@ impl Roles {
             },
             admin_listener,
             cluster_listener,
+            // The socket is private.
+            credentials: Credentials::default(),
+            admin_token,
             node_id: node_id.clone(),
             node_ip: node_ip.clone(),
             metrics,
@@ -106,6 +114,10 @@ impl Roles {
         let router_shutdown = CancellationToken::new();
         let router = mobula_router::run(RouterConfig {
             head: vec![head_addr],
+            credentials: Credentials::default(),
+            http_addr: None,
+            grpc_addr: None,
+            readiness: Readiness::default(),
             router_id: ids::hex56(),
             node_id,
             node_ip,
@@ -156,18 +168,21 @@ impl Roles {
 }
 
 /// Deploys the config that was given and says so once everything serves.
-async fn deploy_and_announce(admin: String, document: Option<Vec<u8>>) -> Result<()> {
+async fn deploy_and_announce(admin: Target, document: Option<Vec<u8>>) -> Result<()> {
     wait_for_head(&admin).await?;
     if let Some(document) = document {
         let answer = send(&admin, Method::PUT, APPLICATIONS, document).await?;
         answer.ok().context("the config was refused")?;
     }
     let state = wait_until_settled(&admin).await?;
-    print!("{}", crate::banner::banner(&admin, &state));
+    let banner = crate::banner::banner(&admin.address, &state);
+    // A reader that went away (`mobula run | head -1`) is no reason to stop serving.
+    let mut out = std::io::stdout();
+    let _ = out.write_all(banner.as_bytes()).and_then(|()| out.flush());
     Ok(())
 }
 
-async fn wait_for_head(admin: &str) -> Result<()> {
+async fn wait_for_head(admin: &Target) -> Result<()> {
     loop {
         // The listener is bound, so every answer means that the head runs.
         if send(admin, Method::GET, "/readyz", Vec::new())
@@ -183,7 +198,8 @@ async fn wait_for_head(admin: &str) -> Result<()> {
 
 /// Waits until no application is on its way any more. One that failed does not end the process:
 /// it is shown, and a better config can be deployed.
-async fn wait_until_settled(admin: &str) -> Result<serde_json::Value> {
+async fn wait_until_settled(admin: &Target) -> Result<serde_json::Value> {
+    let mut told = false;
     loop {
         let document = send(admin, Method::GET, APPLICATIONS, Vec::new())
             .await?
@@ -200,17 +216,18 @@ async fn wait_until_settled(admin: &str) -> Result<serde_json::Value> {
                 _ => pending = true,
             }
         }
+        let proxies = document["proxies"].as_object();
+        let closed = |proxy: &serde_json::Value| proxy["status"] == "UNHEALTHY";
+        if proxies.is_some_and(|proxies| proxies.values().any(closed)) {
+            pending = true;
+            if !told {
+                eprintln!("a port of http_options or grpc_options is taken; waiting for it");
+            }
+            told = true;
+        }
         if !pending {
             return Ok(document);
         }
         tokio::time::sleep(READY_POLL_PERIOD).await;
-    }
-}
-
-/// Histogram samples are sorted into their buckets even when nobody reads the metrics.
-async fn keep_up(metrics: MetricsHandle) {
-    loop {
-        tokio::time::sleep(METRICS_UPKEEP_PERIOD).await;
-        metrics.upkeep();
     }
 }

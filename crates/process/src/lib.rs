@@ -1,9 +1,16 @@
-//! What the process of every role needs: addresses and connections, ids, telemetry, signals.
+//! What the process of every role needs: addresses and connections and who may
+//! use them, the admin port, ids, telemetry, signals.
 //!
 //! Not here: anything about applications, replicas or requests.
 
+pub mod access;
+pub mod admin;
 pub mod ids;
 pub mod metrics;
 pub mod net;
+pub mod refusals;
+pub mod repeats;
 pub mod signals;
 pub mod telemetry;
+pub mod tls;
+pub mod token;

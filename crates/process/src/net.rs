@@ -1,7 +1,8 @@
 //! Addresses between our own processes, and how to connect to and listen on them.
 //!
 //! On one machine the processes talk over Unix sockets in a directory that only their user may
-//! enter, so the file system is the access control; in a cluster over TCP.
+//! enter, so the file system is the access control; in a cluster over TCP, where `access` says who
+//! may come.
 
 use std::fmt;
 use std::io;
@@ -18,6 +19,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint};
+
+use crate::access::Peer;
+use crate::tls::Tls;
 
 /// How long a connection may take to come up.
 pub const CONNECT_SECONDS_MAX: Duration = Duration::from_secs(5);
@@ -108,16 +112,30 @@ impl fmt::Display for Addr {
 
 // === connect and listen ===
 
-/// Connects, or says why not. The channel reconnects by itself when it is used again after the
-/// connection broke.
+/// Connects with nothing to show, or says why not. The channel reconnects by itself when it is
+/// used again after the connection broke.
+///
+/// # Errors
+/// When nobody answers there.
 pub async fn connect(addr: &Addr) -> Result<Channel, NetError> {
+    dial(addr, None).await
+}
+
+/// Connects, over TLS where that is asked for and the socket is not private anyway.
+pub(crate) async fn dial(addr: &Addr, tls: Option<&Tls>) -> Result<Channel, NetError> {
     let target = addr.clone();
     let connector = tower::service_fn(move |_| {
         let target = target.clone();
         async move { Io::open(&target).await.map(TokioIo::new) }
     });
     // The URI only fills HTTP/2's :authority; the connector knows where to go.
-    Endpoint::from_static("http://mobula.internal")
+    let endpoint = match (tls, addr) {
+        (Some(tls), Addr::Tcp(_)) => tls
+            .secure_endpoint(Endpoint::from_static("https://mobula.internal"))
+            .map_err(|error| io_error("connect to", addr, error.to_string()))?,
+        (Some(_), Addr::Unix(_)) | (None, _) => Endpoint::from_static("http://mobula.internal"),
+    };
+    endpoint
         .connect_timeout(CONNECT_SECONDS_MAX)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
@@ -157,7 +175,7 @@ fn io_error(action: &'static str, addr: &Addr, cause: String) -> NetError {
     }
 }
 
-fn root_cause(error: &dyn std::error::Error) -> String {
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut deepest = error;
     while let Some(source) = deepest.source() {
         deepest = source;
@@ -210,9 +228,14 @@ impl Io {
 }
 
 impl Connected for Io {
-    type ConnectInfo = ();
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> Peer {
+        match self {
+            Io::Unix(_) => Peer(None),
+            Io::Tcp(stream) => Peer(stream.peer_addr().ok()),
+        }
+    }
 }
 
 impl AsyncRead for Io {

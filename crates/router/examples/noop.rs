@@ -54,6 +54,10 @@ async fn router(worker: String, port: u32) {
     tokio::spawn(server);
     mobula_router::run(RouterConfig {
         head: vec![head],
+        credentials: Default::default(),
+        http_addr: None,
+        grpc_addr: None,
+        readiness: Default::default(),
         router_id: ids::hex56(),
         node_id: ids::node_id(),
         node_ip: "127.0.0.1".to_owned(),

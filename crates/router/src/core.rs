@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use metrics::{Gauge, Histogram, gauge, histogram};
+use mobula_process::access::Credentials;
 use mobula_proto::v1;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,8 @@ pub struct Core {
     pub snapshot: ArcSwap<Snapshot>,
     /// Changes with every table, after it is in force.
     pub version: watch::Sender<u64>,
+    /// What to show heads and workers.
+    pub credentials: Credentials,
     /// Where the ingress listens, and why not.
     pub listening: watch::Sender<Listening>,
     /// Told when a request begins to wait.
@@ -102,7 +105,7 @@ struct Behind {
 
 impl Core {
     /// A router without a table.
-    pub fn new(router_id: &str, node_id: &str, node_ip: &str) -> Core {
+    pub fn new(router_id: &str, node_id: &str, node_ip: &str, credentials: Credentials) -> Core {
         let labels = [
             ("node_id", node_id.to_owned()),
             ("node_ip_address", node_ip.to_owned()),
@@ -112,6 +115,7 @@ impl Core {
         Core {
             snapshot: ArcSwap::default(),
             version: watch::Sender::new(0),
+            credentials,
             listening: watch::Sender::default(),
             waiting: Arc::default(),
             draining: AtomicBool::new(false),
@@ -160,10 +164,12 @@ impl Core {
             let worker = Worker::new(&replica.worker_id, &replica.data_addr, &self.workers_stop);
             let worker = Arc::new(worker);
             let core = Arc::clone(self);
-            self.workers_tasks
-                .spawn(run_worker(Arc::clone(&worker), move |worker, up| {
-                    core.set_reachable(worker, up);
-                }));
+            let on_change = move |worker: &Arc<Worker>, up| core.set_reachable(worker, up);
+            self.workers_tasks.spawn(run_worker(
+                Arc::clone(&worker),
+                self.credentials.clone(),
+                on_change,
+            ));
             if let Some(moved) = behind.workers.insert(replica.worker_id.clone(), worker) {
                 moved.retired.cancel();
             }

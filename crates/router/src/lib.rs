@@ -22,9 +22,12 @@ mod session;
 mod sync;
 pub mod table;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use mobula_process::access::Credentials;
+use mobula_process::admin::Readiness;
 use mobula_process::net::Addr;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +40,14 @@ use crate::session::Identity;
 pub struct RouterConfig {
     /// The heads; any of them that answers will do.
     pub head: Vec<Addr>,
+    /// What to show the heads and the workers.
+    pub credentials: Credentials,
+    /// Where to listen for HTTP, whatever the deployed config says.
+    pub http_addr: Option<SocketAddr>,
+    /// The same for gRPC.
+    pub grpc_addr: Option<SocketAddr>,
+    /// Told when the router serves, and when it goes away.
+    pub readiness: Readiness,
     /// 56 hex digits, new for each process.
     pub router_id: String,
     /// The machine.
@@ -74,6 +85,10 @@ impl Default for RouterLimits {
 pub async fn run(config: RouterConfig) -> Result<(), RouterError> {
     let RouterConfig {
         head,
+        credentials,
+        http_addr,
+        grpc_addr,
+        readiness,
         router_id,
         node_id,
         node_ip,
@@ -86,7 +101,7 @@ pub async fn run(config: RouterConfig) -> Result<(), RouterError> {
     }
     metrics::describe();
     metrics::publish_limits(limits.body_bytes_max);
-    let core = Arc::new(Core::new(&router_id, &node_id, &node_ip));
+    let core = Arc::new(Core::new(&router_id, &node_id, &node_ip, credentials));
     let identity = Identity {
         router_id,
         node_id,
@@ -98,6 +113,8 @@ pub async fn run(config: RouterConfig) -> Result<(), RouterError> {
         core: Arc::clone(&core),
         body_bytes_max: limits.body_bytes_max,
         descriptor_sets,
+        http_addr,
+        grpc_addr,
     };
     let ending = shutdown.child_token();
     let serve = async {
@@ -107,7 +124,7 @@ pub async fn run(config: RouterConfig) -> Result<(), RouterError> {
             ending.cancel();
             served
         };
-        let (served, told) = tokio::join!(serving, say_goodbye(&core, &ending));
+        let (served, told) = tokio::join!(serving, say_goodbye(&core, &readiness, &ending));
         // The answers are out: now the workers and the head may go.
         core.workers_stop.cancel();
         core.workers_tasks.close();
@@ -121,8 +138,34 @@ pub async fn run(config: RouterConfig) -> Result<(), RouterError> {
 }
 
 /// Says that the router is going away, as soon as it is told so.
-async fn say_goodbye(core: &Core, shutdown: &CancellationToken) -> Instant {
-    shutdown.cancelled().await;
+async fn say_goodbye(core: &Core, readiness: &Readiness, shutdown: &CancellationToken) -> Instant {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = say_ready(core, readiness) => shutdown.cancelled().await,
+    }
+    readiness.set_ending();
     core.set_draining();
     Instant::now()
+}
+
+/// A router is ready once it has a table and every port that the table asks for is open.
+async fn say_ready(core: &Core, readiness: &Readiness) {
+    let mut versions = core.version.subscribe();
+    let mut listening = core.listening.subscribe();
+    loop {
+        let table = core.snapshot.load();
+        let open = {
+            let ports = listening.borrow_and_update();
+            !ports.http_addr.is_empty() && !ports.grpc_addr.is_empty()
+        };
+        if table.table.version > 0 && (table.table.ingress.is_none() || open) {
+            return readiness.set_ready();
+        }
+        drop(table);
+        // Both senders live in `core`.
+        tokio::select! {
+            _ = versions.changed() => {}
+            _ = listening.changed() => {}
+        }
+    }
 }

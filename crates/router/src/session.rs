@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mobula_process::access;
 use mobula_process::net::{self, Addr};
+use mobula_process::repeats::Repeats;
 use mobula_proto::v1;
 use mobula_proto::v1::cluster_service_client::ClusterServiceClient;
 use tokio::sync::mpsc;
@@ -32,6 +34,7 @@ pub struct Identity {
 /// Keeps a session with one of the heads until told to stop.
 pub async fn run(core: Arc<Core>, heads: Vec<Addr>, identity: Identity, stop: CancellationToken) {
     let mut pause = HEAD_RETRY_DELAY_MIN;
+    let mut repeats = Repeats::default();
     for head in heads.iter().cycle() {
         let ended = tokio::select! {
             ended = session(&core, head, &identity) => ended,
@@ -41,10 +44,13 @@ pub async fn run(core: Arc<Core>, heads: Vec<Addr>, identity: Identity, stop: Ca
             // It was up: the next try comes at once.
             Ended::Lost(reason) => {
                 tracing::warn!(%head, reason, "session with the head lost");
+                repeats.forget(&head.to_string());
                 HEAD_RETRY_DELAY_MIN
             }
             Ended::NotUp(reason) => {
-                tracing::debug!(%head, reason, "head not reached");
+                if repeats.is_news(&head.to_string(), &reason, Instant::now().into_std()) {
+                    tracing::warn!(%head, reason, "cannot join, dialling again");
+                }
                 (pause * 2).min(HEAD_RETRY_DELAY_MAX)
             }
         };
@@ -63,13 +69,18 @@ enum Ended {
 
 type Tables = tonic::Streaming<v1::RouteTable>;
 
-async fn open(head: &Addr, reports: mpsc::Receiver<v1::RouterReport>) -> Result<Tables, String> {
-    let channel = net::connect(head).await.map_err(|e| e.to_string())?;
+async fn open(
+    core: &Core,
+    head: &Addr,
+    reports: mpsc::Receiver<v1::RouterReport>,
+) -> Result<Tables, String> {
+    let connected = core.credentials.connect(head).await;
+    let channel = connected.map_err(|e| e.to_string())?;
     let mut client = ClusterServiceClient::new(channel).max_decoding_message_size(TABLE_BYTES_MAX);
     let opened = client.router_session(ReceiverStream::new(reports));
     match tokio::time::timeout(net::CONNECT_SECONDS_MAX, opened).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(status.to_string()),
+        Ok(Err(status)) => Err(access::reason(&status)),
         Err(_) => Err("no answer".to_owned()),
     }
 }
@@ -81,7 +92,7 @@ async fn session(core: &Arc<Core>, head: &Addr, identity: &Identity) -> Ended {
     let first = report(core, identity, core.loads());
     let mut loads = first.loads.clone();
     drop(reports.try_send(first));
-    let mut tables = match open(head, queued).await {
+    let mut tables = match open(core, head, queued).await {
         Ok(tables) => tables,
         Err(reason) => return Ended::NotUp(reason),
     };

@@ -11,6 +11,7 @@
 //! Not here: deciding what runs where and what replaces a failed replica (the head), choosing a
 //! replica for a request (the router), models (they are applications like any other).
 
+mod advertise;
 mod assignment;
 mod backoff;
 mod board;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mobula_app::Registry;
+use mobula_process::access::Credentials;
+use mobula_process::admin::Readiness;
 use mobula_process::metrics::MetricsHandle;
 use mobula_process::net::{self, Addr};
 use mobula_proto::v1::Resources;
@@ -15,6 +17,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::WorkerError;
+use crate::advertise::advertised;
 use crate::board::Board;
 use crate::data_plane::{DataPlane, serve};
 use crate::host::{Host, HostArgs, HostMsg};
@@ -44,6 +47,13 @@ pub struct WorkerConfig {
     pub head: Vec<Addr>,
     /// Where to listen for routers.
     pub data_addr: Addr,
+    /// Where routers and the head reach `data_addr`, if not there; port 0 stands for the port
+    /// that was bound.
+    pub advertise_addr: Option<Addr>,
+    /// What to show the heads, and to ask of routers.
+    pub credentials: Credentials,
+    /// Told when the worker has joined, and when it goes away.
+    pub readiness: Readiness,
     /// 56 hex digits, new for each process.
     pub worker_id: String,
     /// 56 hex digits, one per machine.
@@ -77,6 +87,7 @@ struct House {
     connected: watch::Receiver<bool>,
     /// Fired by the head.
     retire: CancellationToken,
+    readiness: Readiness,
     /// The session with the head; it ends with the house.
     _attending: JoinSet<()>,
 }
@@ -121,6 +132,9 @@ async fn build(config: WorkerConfig) -> Result<Built, WorkerError> {
     let WorkerConfig {
         head,
         data_addr,
+        advertise_addr,
+        credentials,
+        readiness,
         worker_id,
         node_id,
         node_ip,
@@ -133,12 +147,13 @@ async fn build(config: WorkerConfig) -> Result<Built, WorkerError> {
     } = config;
     let listener = net::listen(&data_addr).await?;
     let data_addr = listener.local_addr()?;
+    let advertised = advertised(&data_addr, advertise_addr, &node_ip);
     let identity = Identity {
         worker_id,
         node_id,
         node_ip,
         pid: std::process::id(),
-        data_addr: data_addr.to_string(),
+        data_addr: advertised.to_string(),
         capacity,
         labels: labels.into_iter().collect(),
     };
@@ -157,6 +172,8 @@ async fn build(config: WorkerConfig) -> Result<Built, WorkerError> {
     let retire = CancellationToken::new();
     let session = Session {
         heads: head,
+        credentials: credentials.clone(),
+        readiness: readiness.clone(),
         identity,
         board: board.clone(),
         host: host.clone(),
@@ -168,6 +185,7 @@ async fn build(config: WorkerConfig) -> Result<Built, WorkerError> {
     let data_plane = DataPlane {
         board: board.clone(),
         metrics,
+        credentials,
         closing: closing.clone(),
     };
     let mut attending = JoinSet::new();
@@ -183,6 +201,7 @@ async fn build(config: WorkerConfig) -> Result<Built, WorkerError> {
             draining,
             connected,
             retire,
+            readiness,
             _attending: attending,
         },
         server,
@@ -196,10 +215,12 @@ async fn until_told(house: &House, shutdown: &CancellationToken) {
         () = house.retire.cancelled() => tracing::info!("retired by the head"),
         () = shutdown.cancelled() => {
             tracing::info!("told to end, waiting for the head to move the replicas");
+            house.readiness.set_ending();
             house.draining.send_replace(true);
             until_moved(house).await;
         }
     }
+    house.readiness.set_ending();
     house.draining.send_replace(true);
 }
 

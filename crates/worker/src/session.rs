@@ -4,9 +4,12 @@
 //! what an assignment changes (`host`), and when the worker ends (`run`).
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use mobula_process::net::{self, Addr};
+use mobula_process::access::{self, Credentials};
+use mobula_process::admin::Readiness;
+use mobula_process::net::Addr;
+use mobula_process::repeats::Repeats;
 use mobula_proto::limits::MESSAGE_BYTES_MAX;
 use mobula_proto::v1::cluster_service_client::ClusterServiceClient;
 use mobula_proto::v1::{WorkerAssignment, WorkerReport};
@@ -34,6 +37,10 @@ const REPORTS_QUEUED_MAX: usize = 1;
 
 pub(crate) struct Session {
     pub heads: Vec<Addr>,
+    /// What to show them.
+    pub credentials: Credentials,
+    /// Told when a head took the worker.
+    pub readiness: Readiness,
     pub identity: Identity,
     pub board: Arc<Board>,
     pub host: ActorRef<HostMsg>,
@@ -51,16 +58,25 @@ impl Session {
     /// Keeps a session with whichever head takes it, until the task is dropped.
     pub(crate) async fn run(mut self) {
         let mut backoff = Backoff::default();
+        let mut repeats = Repeats::default();
         let mut number = 0;
         loop {
             for addr in self.heads.clone() {
                 number += 1;
-                match self.attend(&addr, number).await {
-                    Ok(()) => tracing::info!(head = %addr, "the head ended the session"),
-                    Err(error) => tracing::warn!(head = %addr, %error, "no session with the head"),
-                }
+                let ended = self.attend(&addr, number).await;
                 if self.connected.send_replace(false) {
                     backoff.succeeded();
+                    repeats.forget(&addr.to_string());
+                }
+                let reason = match ended {
+                    Ok(()) => {
+                        tracing::info!(head = %addr, "the head ended the session");
+                        continue;
+                    }
+                    Err(error) => error.to_string(),
+                };
+                if repeats.is_news(&addr.to_string(), &reason, Instant::now()) {
+                    tracing::warn!(head = %addr, reason, "no session with the head, dialling again");
                 }
             }
             tokio::time::sleep(backoff.failed(fastrand::f64())).await;
@@ -69,7 +85,7 @@ impl Session {
 
     /// One session, from dialling to its end.
     async fn attend(&mut self, addr: &Addr, number: u64) -> Result<(), Failure> {
-        let channel = net::connect(addr).await?;
+        let channel = self.credentials.connect(addr).await?;
         let mut client =
             ClusterServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let (reports, queue) = mpsc::channel(REPORTS_QUEUED_MAX);
@@ -77,9 +93,11 @@ impl Session {
         reports.send(self.report()).await?;
         let opened = client.worker_session(ReceiverStream::new(queue));
         let assignments = tokio::time::timeout(SESSION_OPEN_WAIT_MAX, opened)
-            .await??
+            .await?
+            .map_err(|status| access::reason(&status))?
             .into_inner();
         tracing::info!(head = %addr, "session with the head");
+        self.readiness.set_ready();
         self.connected.send_replace(true);
         self.converse(number, reports, assignments).await
     }

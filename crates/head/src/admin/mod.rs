@@ -2,8 +2,9 @@
 //! metrics.
 //!
 //! `route` says which route a request is for, `guard` who may not send it; each route answers
-//! in its own file. Not here: who is allowed in at all, which the address it listens on says.
+//! in its own file, and `access` says who is allowed in at all.
 
+mod access;
 mod applications;
 mod guard;
 mod reply;
@@ -17,7 +18,9 @@ use std::sync::Arc;
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use mobula_process::access::Credentials;
 use mobula_process::metrics::MetricsHandle;
+use mobula_process::token::Token;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +49,10 @@ pub struct Admin {
     ray_version: Arc<str>,
     session_name: Arc<str>,
     stopping: CancellationToken,
+    /// What clients have to show.
+    token: Option<Token>,
+    /// What to show workers.
+    credentials: Credentials,
 }
 
 // === impl Admin ===
@@ -65,12 +72,26 @@ impl Admin {
             ray_version: ray_version.into(),
             session_name: format!("session_{}", std::process::id()).into(),
             stopping: stopping.clone(),
+            token: None,
+            credentials: Credentials::default(),
+        }
+    }
+
+    /// The same, for those who know the token, and for workers that want to see credentials.
+    pub(crate) fn with_access(self, token: Option<Token>, credentials: Credentials) -> Admin {
+        Admin {
+            token,
+            credentials,
+            ..self
         }
     }
 
     /// Answers one request.
     async fn answer(&self, request: Request<Incoming>) -> Reply {
         let (parts, body) = request.into_parts();
+        if let Err(refusal) = access::check(self.token.as_ref(), &parts) {
+            return refusal;
+        }
         let from_browser = guard::is_from_browser(&parts.headers);
         let found = match route::find(&parts.method, parts.uri.path()) {
             Found::Route(route) => route,
@@ -87,7 +108,7 @@ impl Admin {
             Route::Version => self.version(),
             Route::Success => text_reply(200, "success"),
             Route::AgentHealth => text_reply(200, "raylet: success\ngcs: success"),
-            Route::Authentication => json_reply(200, &json!({"authentication_mode": "disabled"})),
+            Route::Authentication => access::mode(self.token.as_ref()),
             Route::Live => text_reply(200, "ok"),
             Route::Ready => self.ready().await,
             Route::Metrics => scrape::metrics(self).await,

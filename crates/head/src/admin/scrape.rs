@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use mobula_process::access::Credentials;
 use mobula_process::metrics::merge_expositions;
-use mobula_process::net::{Addr, connect};
+use mobula_process::net::Addr;
 use mobula_proto::v1::MetricsRequest;
 use mobula_proto::v1::worker_service_client::WorkerServiceClient;
 use tracing::debug;
@@ -29,17 +30,21 @@ pub async fn metrics(admin: &Admin) -> Reply {
     let Ok((state, workers)) = admin.controller.scrape().await else {
         return text_reply(503, "the controller is not available");
     };
-    let asked = workers.iter().take(WORKERS_ASKED_MAX).map(|addr| ask(addr));
+    let asked = workers
+        .iter()
+        .take(WORKERS_ASKED_MAX)
+        .map(|addr| ask(&admin.credentials, addr));
     let mut texts = vec![admin.metrics.render(), state];
     texts.extend(join_all(asked).await.into_iter().flatten());
     reply(200, EXPOSITION, merge_expositions(&texts))
 }
 
 /// None: the worker is away or too slow, which its own series show by their absence.
-async fn ask(addr: &str) -> Option<String> {
+async fn ask(credentials: &Credentials, addr: &str) -> Option<String> {
     let asked = async {
         let addr: Addr = addr.parse().map_err(|error| format!("{error}"))?;
-        let channel = connect(&addr).await.map_err(|error| error.to_string())?;
+        let connected = credentials.connect(&addr).await;
+        let channel = connected.map_err(|error| error.to_string())?;
         WorkerServiceClient::new(channel)
             .max_decoding_message_size(EXPOSITION_BYTES_MAX)
             .metrics(MetricsRequest {})

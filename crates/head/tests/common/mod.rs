@@ -130,6 +130,8 @@ impl Head {
                 workers: WorkerSet { workers: 1 },
                 admin_listener,
                 cluster_listener,
+                credentials: Default::default(),
+                admin_token: None,
                 node_id: "a".repeat(56),
                 node_ip: "127.0.0.1".to_owned(),
                 metrics: detached(&[]).unwrap(),

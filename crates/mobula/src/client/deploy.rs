@@ -6,12 +6,14 @@ use anyhow::{Context, Result, bail};
 use http::Method;
 
 use super::http::{APPLICATIONS, send};
+use super::target::Target;
 use crate::args::{DeployArgs, ValidateArgs};
 
 /// Checks a config file and sends it.
 pub async fn deploy(args: &DeployArgs) -> Result<()> {
     let document = read_config(&args.config)?;
-    let answer = send(&args.address.address, Method::PUT, APPLICATIONS, document).await?;
+    let target = Target::from_args(&args.address)?;
+    let answer = send(&target, Method::PUT, APPLICATIONS, document).await?;
     answer.ok()?;
     println!("Sent deploy request successfully.");
     println!(" * Use `mobula status` to check the applications' statuses.");

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use http::header::{AUTHORIZATION, HeaderValue};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+
+use super::target::Target;
 
 /// The one path of the Serve API; the slash at its end is part of it.
 pub const APPLICATIONS: &str = "/api/serve/applications/";
@@ -49,17 +52,23 @@ impl Answer {
 }
 
 /// Sends one request to the admin API.
-pub async fn send(address: &str, method: Method, path: &str, body: Vec<u8>) -> Result<Answer> {
+pub async fn send(target: &Target, method: Method, path: &str, body: Vec<u8>) -> Result<Answer> {
+    let address = &target.address;
     let base = address.trim_end_matches('/');
     if !base.starts_with("http://") {
         bail!("the address '{address}' must start with http://");
     }
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(format!("{base}{path}"))
         .header("content-type", "application/json")
         .header("user-agent", concat!("mobula/", env!("CARGO_PKG_VERSION")))
         .body(Full::new(Bytes::from(body)))?;
+    if let Some(token) = &target.token {
+        let mut value = HeaderValue::from_str(&token.bearer())?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, value);
+    }
     let client = Client::builder(TokioExecutor::new()).build_http();
     let answered = tokio::time::timeout(ANSWER_SECONDS_MAX, client.request(request)).await;
     let response = answered

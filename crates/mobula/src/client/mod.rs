@@ -4,3 +4,4 @@ pub mod deploy;
 pub mod http;
 pub mod show;
 pub mod shutdown;
+pub mod target;

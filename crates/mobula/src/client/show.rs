@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::http::{APPLICATIONS, send};
+use super::target::Target;
 use crate::args::ReadArgs;
 
 /// Prints the state of all applications, or of one.
@@ -48,7 +49,8 @@ pub async fn config(args: &ReadArgs) -> Result<()> {
 }
 
 async fn fetch(args: &ReadArgs) -> Result<Value> {
-    send(&args.address.address, Method::GET, APPLICATIONS, Vec::new())
+    let target = Target::from_args(&args.address)?;
+    send(&target, Method::GET, APPLICATIONS, Vec::new())
         .await?
         .json()
 }

@@ -6,12 +6,14 @@ use anyhow::Result;
 use http::Method;
 
 use super::http::{APPLICATIONS, send};
+use super::target::Target;
 use crate::args::ShutdownArgs;
 
 /// Deletes all applications, after asking.
 pub async fn shutdown(args: &ShutdownArgs) -> Result<()> {
     let address = &args.address.address;
-    let document = send(address, Method::GET, APPLICATIONS, Vec::new())
+    let target = Target::from_args(&args.address)?;
+    let document = send(&target, Method::GET, APPLICATIONS, Vec::new())
         .await?
         .json()?;
     if document["controller_info"]["node_id"]
@@ -25,7 +27,7 @@ pub async fn shutdown(args: &ShutdownArgs) -> Result<()> {
         println!("Nothing was deleted.");
         return Ok(());
     }
-    send(address, Method::DELETE, APPLICATIONS, Vec::new())
+    send(&target, Method::DELETE, APPLICATIONS, Vec::new())
         .await?
         .ok()?;
     println!("Sent delete request successfully; replicas drain in the background.");

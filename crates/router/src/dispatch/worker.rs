@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use mobula_process::access::Credentials;
 use mobula_process::net::{self, Addr};
 use mobula_proto::limits::MESSAGE_BYTES_MAX;
 use mobula_proto::v1::worker_service_client::WorkerServiceClient;
@@ -51,10 +52,14 @@ impl Worker {
 
 /// Keeps the worker connected until it is retired. `on_change` is told after the link came up
 /// and before the calls on a broken one are, so that none of them goes back to it.
-pub async fn run(worker: Arc<Worker>, on_change: impl Fn(&Arc<Worker>, bool) + Send) {
+pub async fn run(
+    worker: Arc<Worker>,
+    credentials: Credentials,
+    on_change: impl Fn(&Arc<Worker>, bool) + Send,
+) {
     let mut pause = WORKER_RETRY_DELAY_MIN;
     while !worker.retired.is_cancelled() {
-        match exchange(&worker, &on_change).await {
+        match exchange(&worker, &credentials, &on_change).await {
             Ok(()) => pause = WORKER_RETRY_DELAY_MIN,
             Err(reason) => {
                 tracing::debug!(worker = worker.id, reason, "worker not reached");
@@ -73,12 +78,13 @@ pub async fn run(worker: Arc<Worker>, on_change: impl Fn(&Arc<Worker>, bool) + S
 /// One connection from beginning to end. `Err` when it never came up.
 async fn exchange(
     worker: &Arc<Worker>,
+    credentials: &Credentials,
     on_change: &(impl Fn(&Arc<Worker>, bool) + Send),
 ) -> Result<(), String> {
     let addr: Addr = worker.data_addr.parse().map_err(|e| format!("{e}"))?;
     let link = Arc::new(Link::default());
     let opened = tokio::select! {
-        opened = open(&addr, &link) => opened?,
+        opened = open(&addr, credentials, &link) => opened?,
         () = worker.retired.cancelled() => return Ok(()),
     };
     let _closing = Closing {
@@ -115,8 +121,12 @@ impl<F: Fn(&Arc<Worker>, bool)> Drop for Closing<'_, F> {
 
 type Incoming = tonic::Streaming<mobula_proto::v1::FrameBatch>;
 
-async fn open(addr: &Addr, link: &Arc<Link>) -> Result<Incoming, String> {
-    let channel = net::connect(addr).await.map_err(|e| e.to_string())?;
+async fn open(
+    addr: &Addr,
+    credentials: &Credentials,
+    link: &Arc<Link>,
+) -> Result<Incoming, String> {
+    let channel = credentials.connect(addr).await.map_err(|e| e.to_string())?;
     let mut client = WorkerServiceClient::new(channel)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);

@@ -59,6 +59,10 @@ pub struct Ports {
     pub body_bytes_max: u64,
     /// For gRPC reflection.
     pub descriptor_sets: Vec<&'static [u8]>,
+    /// Where to listen for HTTP instead of where the table says.
+    pub http_addr: Option<SocketAddr>,
+    /// The same for gRPC.
+    pub grpc_addr: Option<SocketAddr>,
 }
 
 /// Opens and closes the ports as the table says, until the router stops; then drains.
@@ -118,11 +122,21 @@ async fn serve(
         ingress.grpc_reflection.then_some(&ports.descriptor_sets),
     )?;
     let host = ingress.http_host.as_str();
+    let http_at = place(ports.http_addr, host, ingress.http_port);
+    let grpc_at = place(ports.grpc_addr, host, ingress.grpc_port);
     tokio::join!(
-        keep_open(core, (host, ingress.http_port), http, patience, close),
-        keep_open(core, (host, ingress.grpc_port), grpc, patience, close),
+        keep_open(core, http_at, http, patience, close),
+        keep_open(core, grpc_at, grpc, patience, close),
     );
     Ok(())
+}
+
+/// Where a port opens: where this process was told, or where the table says.
+fn place(own: Option<SocketAddr>, host: &str, port: u32) -> (String, u32) {
+    match own {
+        Some(addr) => (addr.ip().to_string(), u32::from(addr.port())),
+        None => (host.to_owned(), port),
+    }
 }
 
 /// Ray's default.
@@ -130,17 +144,17 @@ const KEEP_ALIVE_DEFAULT: Duration = Duration::from_secs(90);
 
 async fn keep_open<P: Port>(
     core: &Core,
-    (host, port): (&str, u32),
+    (host, port): (String, u32),
     service: P,
     patience: Patience,
     close: &CancellationToken,
 ) {
     let note = |outcome| core.listening.send_modify(|all| P::note(all, outcome));
     let listener = loop {
-        match bind(host, port).await {
+        match bind(&host, port).await {
             Ok(listener) => break listener,
             Err(error) => {
-                tracing::warn!(host, port, error, "port not opened");
+                tracing::warn!(host = %host, port, error, "port not opened");
                 note(Err(format!("cannot listen on {host}:{port}: {error}")));
             }
         }

@@ -105,6 +105,10 @@ impl House {
         let shutdown = CancellationToken::new();
         let router = tokio::spawn(mobula_router::run(RouterConfig {
             head: vec![head.addr.clone()],
+            credentials: Default::default(),
+            http_addr: None,
+            grpc_addr: None,
+            readiness: Default::default(),
             router_id: ids::hex56(),
             node_id: ids::node_id(),
             node_ip: "127.0.0.1".to_owned(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
+use mobula_process::access::Credentials;
 use mobula_process::metrics::MetricsHandle;
 use mobula_process::net::{HTTP2_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, Listener};
 use mobula_proto::limits::{MESSAGE_BYTES_MAX, STREAM_FRAMES_QUEUED_MAX};
@@ -25,6 +26,8 @@ const CLOSE_WAIT_MAX: Duration = Duration::from_secs(2);
 pub(crate) struct DataPlane {
     pub board: Arc<Board>,
     pub metrics: MetricsHandle,
+    /// What routers and the head have to show.
+    pub credentials: Credentials,
     pub closing: CancellationToken,
 }
 
@@ -56,15 +59,17 @@ impl WorkerService for DataPlane {
 /// Serves until `closing`; then what is queued is written, and the connections close.
 pub(crate) async fn serve(listener: Listener, data_plane: DataPlane) -> Result<(), WorkerError> {
     let closing = data_plane.closing.clone();
+    let credentials = data_plane.credentials.clone();
     let service = WorkerServiceServer::new(data_plane)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let server = tonic::transport::Server::builder()
+    let server = credentials
+        .secure(tonic::transport::Server::builder(), &listener)?
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .initial_stream_window_size(HTTP2_WINDOW_BYTES)
         .initial_connection_window_size(HTTP2_WINDOW_BYTES)
-        .add_service(service)
+        .add_service(credentials.guard(service))
         .serve_with_incoming_shutdown(listener.into_incoming(), closing.clone().cancelled_owned());
     let overdue = async {
         closing.cancelled().await;

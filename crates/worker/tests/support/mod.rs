@@ -64,6 +64,9 @@ impl House {
         let config = WorkerConfig {
             head: vec![head.addr.clone()],
             data_addr: data_addr.clone(),
+            advertise_addr: None,
+            credentials: Default::default(),
+            readiness: Default::default(),
             worker_id: ids::hex56(),
             node_id: ids::node_id(),
             node_ip: "127.0.0.1".to_owned(),
