@@ -95,18 +95,6 @@ def test_the_deployed_config_comes_back_after_a_restart(new_server: NewServer) -
     }
 
 
-def test_a_second_process_on_the_same_state_is_refused(new_server: NewServer) -> None:
-    first, second = new_server(), new_server()
-    first.start(first.config([noop()]))
-    second.state_dir = first.state_dir
-    second.spawn()
-    assert second.wait_exit(15) != 0
-    said = second.log_tail()
-    assert "panicked" not in said
-    assert str(first.state_dir) in said
-    assert first._answers_200(f"{first.url}/noop")
-
-
 def test_user_config_changes_in_place_and_a_new_environment_replaces(
     new_server: NewServer,
 ) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
-
 import pytest
 import requests
-import yaml
 from conftest import NewServer
 from support.config import Json, deployment, noop, sleep
 from support.load import Load
-from support.server import Server, binary
+from support.server import Server
 from support.waiting import wait_until
 
 
@@ -122,14 +118,3 @@ def test_what_does_not_fit_waits_and_says_so(server: Server) -> None:
     assert requests.get(f"{server.url}/noop", timeout=10).status_code == 200
     server.deploy(server.config([noop()]))
     server.wait_healthy()
-
-
-def test_a_run_with_a_wrong_config_ends_before_anything_starts(tmp_path: Path) -> None:
-    path = tmp_path / "wrong.yaml"
-    path.write_text(yaml.safe_dump({"applications": [{"name": "a"}]}))
-    command = [binary(), "run", str(path), "--state-dir", str(tmp_path / "state")]
-    command += ["--admin-addr", "127.0.0.1:0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    assert done.returncode != 0
-    assert "import_path" in done.stderr and "panicked" not in done.stderr
-    assert not (tmp_path / "state").exists()
