@@ -64,8 +64,7 @@ impl Preparer {
             .map(|(index, application)| {
                 format!(
                     "applications[{index}].import_path: there is no application '{}' here, and \
-                     Python code cannot run here; the import paths that exist are: {shown} \
-                     (`mobula import` helps to migrate)",
+                     Python code cannot run here; the import paths that exist are: {shown}",
                     application.import_path
                 )
             })

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use http::Method;
+use mobula_app::BuildContext;
 
 use super::http::{APPLICATIONS, send};
 use super::target::Target;
@@ -25,12 +26,35 @@ pub async fn deploy(args: &DeployArgs) -> Result<()> {
 pub fn validate(args: &ValidateArgs) -> Result<()> {
     let text = read_text(&args.config)?;
     let checked = check(&args.config, &text)?;
+    build_all(&checked.config.applications)
+        .with_context(|| format!("{} cannot be deployed here", args.config.display()))?;
     let applications = checked.config.applications.len();
     let warnings = checked.warnings.len();
     println!(
         "{}: valid, {applications} application(s), {warnings} warning(s)",
         args.config.display()
     );
+    Ok(())
+}
+
+/// What the head finds beyond the schema: import paths and `args` that no builder takes.
+fn build_all(applications: &[mobula_spec::Application]) -> Result<()> {
+    let registry = crate::registry();
+    let mut problems = Vec::new();
+    for (index, application) in applications.iter().enumerate() {
+        let mut env = crate::environment();
+        env.extend(application.env_vars());
+        let context = BuildContext {
+            args: application.args.clone(),
+            env,
+        };
+        if let Err(error) = registry.build(&application.import_path, &context) {
+            problems.push(format!("applications[{index}].import_path: {error}"));
+        }
+    }
+    if !problems.is_empty() {
+        bail!("{}", problems.join("\n"));
+    }
     Ok(())
 }
 

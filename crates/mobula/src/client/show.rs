@@ -41,7 +41,9 @@ pub async fn config(args: &ReadArgs) -> Result<()> {
         (Some(name), true) => println!("No config has been deployed for application \"{name}\"."),
         (None, true) => println!("No configuration was found."),
         (_, false) => {
-            let texts = configs.iter().map(spaced_yaml);
+            let texts = configs
+                .into_iter()
+                .map(|config| spaced_yaml(&in_order(config)));
             print!("{}", texts.collect::<Result<Vec<_>>>()?.join("\n---\n\n"));
         }
     }
@@ -113,6 +115,57 @@ fn application_status(application: &Value) -> ApplicationStatus {
     }
 }
 
+/// An application's config with the fields that say what it is before those that say how.
+#[derive(Serialize)]
+struct OrderedConfig<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route_prefix: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    import_path: Option<&'a Value>,
+    #[serde(flatten)]
+    others: BTreeMap<&'a str, &'a Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    deployments: Vec<OrderedDeployment<'a>>,
+}
+
+#[derive(Serialize)]
+struct OrderedDeployment<'a> {
+    name: Option<&'a Value>,
+    #[serde(flatten)]
+    others: BTreeMap<&'a str, &'a Value>,
+}
+
+fn in_order(config: &Value) -> OrderedConfig<'_> {
+    OrderedConfig {
+        name: config.get("name"),
+        route_prefix: config.get("route_prefix"),
+        import_path: config.get("import_path"),
+        others: rest(
+            config,
+            &["name", "route_prefix", "import_path", "deployments"],
+        ),
+        deployments: config["deployments"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|deployment| OrderedDeployment {
+                name: deployment.get("name"),
+                others: rest(deployment, &["name"]),
+            })
+            .collect(),
+    }
+}
+
+fn rest<'a>(value: &'a Value, without: &[&str]) -> BTreeMap<&'a str, &'a Value> {
+    let fields = value.as_object().into_iter().flatten();
+    fields
+        .map(|(key, value)| (key.as_str(), value))
+        .filter(|(key, _)| !without.contains(key))
+        .collect()
+}
+
 /// How many replicas are in which state.
 fn replica_states(deployment: &Value) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
@@ -173,5 +226,14 @@ mod tests {
         let applications = object(&document, "applications");
         let text = spaced_yaml(&overall_status(&document, &applications)).unwrap();
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_config_begins_with_what_the_application_is() {
+        let config = json!({
+            "args": {"x": 1}, "deployments": [{"max_ongoing_requests": 2, "name": "D"}],
+            "import_path": "a:b", "name": "app1", "route_prefix": null,
+        });
+        insta::assert_snapshot!(spaced_yaml(&in_order(&config)).unwrap());
     }
 }
