@@ -2,12 +2,20 @@
 //! return and whose file is whole after a crash at any moment.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError,
+};
 
-use crate::{Expect, StateStore, StoreError, Transaction, Versioned, Write, holds};
+#[cfg(feature = "cluster")]
+use crate::election::{
+    Candidate, Election, Leader, LeaderStream, Leadership, local::LocalElection,
+};
+use crate::history::{self, History, Remembers};
+use crate::transaction::{holds, last_writes};
+use crate::{ChangeStream, Expect, StateStore, StoreError, Transaction, Versioned, Watch, Write};
 
 /// key -> (revision, value)
 const VALUES: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("values");
@@ -18,8 +26,23 @@ const REVISION: TableDefinition<'_, (), u64> = TableDefinition::new("revision");
 /// The whole state is a few configs; redb's default of 1 GiB would only hide a leak.
 const CACHE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// A store in one file. The file is locked: a second process cannot open it.
-pub struct EmbeddedStore(Arc<Database>);
+/// The file's lock makes this process the only one that can lead, and it goes with the process:
+/// there is nothing to expire.
+#[cfg(feature = "cluster")]
+const LEASE: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);
+
+/// A store in one file. The file is locked: a second process cannot open it, and this one can
+/// open it again only when every watch of it has been dropped too.
+pub struct EmbeddedStore(Arc<Shared>);
+
+struct Shared {
+    database: Database,
+    history: History,
+    /// Held from before a transaction until it is in the history: in the order of revisions.
+    writing: Mutex<()>,
+    #[cfg(feature = "cluster")]
+    election: Arc<LocalElection>,
+}
 
 type ValuesTable<'txn> = Table<'txn, &'static str, (u64, &'static [u8])>;
 
@@ -39,17 +62,14 @@ impl EmbeddedStore {
             )),
             other => StoreError::Corrupt(format!("{}: {other}", path.display())),
         })?;
-        Ok(EmbeddedStore(Arc::new(database)))
-    }
-
-    /// Runs a piece of file work where it may block.
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Database) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let database = Arc::clone(&self.0);
-        let done = tokio::task::spawn_blocking(move || work(&database)).await;
-        done.unwrap_or_else(|error| Err(StoreError::Unknown(error.to_string())))
+        let revision = newest_revision(&database)?;
+        Ok(EmbeddedStore(Arc::new(Shared {
+            database,
+            history: History::after(revision),
+            writing: Mutex::default(),
+            #[cfg(feature = "cluster")]
+            election: Arc::new(LocalElection::new(LEASE)),
+        })))
     }
 }
 
@@ -57,21 +77,103 @@ impl EmbeddedStore {
 impl StateStore for EmbeddedStore {
     async fn get(&self, key: &str) -> Result<Option<Versioned>, StoreError> {
         let key = key.to_owned();
-        self.blocking(move |database| read_one(database, &key))
-            .await
+        blocking(&self.0, move |shared| read_one(&shared.database, &key)).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<(String, Versioned)>, StoreError> {
         let prefix = prefix.to_owned();
-        self.blocking(move |database| read_prefix(database, &prefix))
-            .await
+        blocking(&self.0, move |shared| {
+            read_prefix(&shared.database, &prefix)
+        })
+        .await
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<u64, StoreError> {
         transaction.validate()?;
-        self.blocking(move |database| execute(database, transaction))
-            .await
+        blocking(&self.0, move |shared| shared.commit(transaction)).await
     }
+}
+
+#[async_trait]
+impl Watch for EmbeddedStore {
+    async fn watch(&self, prefix: &str, from_revision: u64) -> Result<ChangeStream, StoreError> {
+        Ok(history::watch(Arc::clone(&self.0), prefix, from_revision))
+    }
+}
+
+#[cfg(feature = "cluster")]
+#[async_trait]
+impl Election for EmbeddedStore {
+    async fn campaign(&self, candidate: Candidate) -> Result<Leadership, StoreError> {
+        let reachable = Arc::new(|| Ok(()));
+        self.0.election.campaign(candidate, reachable).await
+    }
+
+    async fn leader(&self) -> Result<Option<Leader>, StoreError> {
+        Ok(self.0.election.leader())
+    }
+
+    async fn watch_leader(&self) -> Result<LeaderStream, StoreError> {
+        Ok(self.0.election.watch_leader())
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// A transaction whose outcome is unknown is not in the history: redb refuses everything
+    /// after it until the file is opened anew, and then every watch begins anew.
+    fn commit(&self, transaction: Transaction) -> Result<u64, StoreError> {
+        #[cfg(feature = "cluster")]
+        let _leading = self.election.hold(transaction.fence.as_ref())?;
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (revision, done) = execute(&self.database, transaction)?;
+        self.history.record(revision, done);
+        Ok(revision)
+    }
+}
+
+#[async_trait]
+impl Remembers for Shared {
+    fn history(&self) -> &History {
+        &self.history
+    }
+
+    async fn snapshot(
+        self: Arc<Self>,
+        prefix: &str,
+    ) -> Result<(u64, Vec<(String, Versioned)>), StoreError> {
+        let prefix = prefix.to_owned();
+        blocking(&self, move |shared| {
+            let reading = shared.database.begin_read().map_err(unavailable)?;
+            Ok((revision_in(&reading)?, prefix_in(&reading, &prefix)?))
+        })
+        .await
+    }
+}
+
+/// Runs a piece of file work where it may block.
+async fn blocking<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    work: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let shared = Arc::clone(shared);
+    let done = tokio::task::spawn_blocking(move || work(&shared)).await;
+    done.unwrap_or_else(|error| Err(StoreError::Unknown(error.to_string())))
+}
+
+fn newest_revision(database: &Database) -> Result<u64, StoreError> {
+    revision_in(&database.begin_read().map_err(unavailable)?)
+}
+
+fn revision_in(reading: &ReadTransaction) -> Result<u64, StoreError> {
+    let table = match reading.open_table(REVISION) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(0),
+        Err(error) => return Err(unavailable(error)),
+    };
+    let row = table.get(()).map_err(unavailable)?;
+    Ok(row.map_or(0, |row| row.value()))
 }
 
 fn read_one(database: &Database, key: &str) -> Result<Option<Versioned>, StoreError> {
@@ -86,7 +188,13 @@ fn read_one(database: &Database, key: &str) -> Result<Option<Versioned>, StoreEr
 }
 
 fn read_prefix(database: &Database, prefix: &str) -> Result<Vec<(String, Versioned)>, StoreError> {
-    let reading = database.begin_read().map_err(unavailable)?;
+    prefix_in(&database.begin_read().map_err(unavailable)?, prefix)
+}
+
+fn prefix_in(
+    reading: &ReadTransaction,
+    prefix: &str,
+) -> Result<Vec<(String, Versioned)>, StoreError> {
     let table = match reading.open_table(VALUES) {
         Ok(table) => table,
         Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
@@ -104,9 +212,10 @@ fn read_prefix(database: &Database, prefix: &str) -> Result<Vec<(String, Version
 }
 
 /// Until `commit` is called nothing was executed; if `commit` itself fails, it may have been.
-fn execute(database: &Database, transaction: Transaction) -> Result<u64, StoreError> {
+/// Answers with the revision and what was changed.
+fn execute(database: &Database, transaction: Transaction) -> Result<(u64, Vec<Write>), StoreError> {
     let writing = database.begin_write().map_err(unavailable)?;
-    let revision = {
+    let changed = {
         let mut values = writing.open_table(VALUES).map_err(unavailable)?;
         for check in &transaction.checks {
             check_holds(&values, &check.key, &check.expect)?;
@@ -118,15 +227,18 @@ fn execute(database: &Database, transaction: Transaction) -> Result<u64, StoreEr
             .map_or(0, |row| row.value());
         let revision = newest + 1;
         revisions.insert((), revision).map_err(unavailable)?;
-        for write in transaction.writes {
-            apply(&mut values, write, revision)?;
+        let mut done = Vec::new();
+        for write in last_writes(transaction.writes) {
+            if apply(&mut values, &write, revision)? {
+                done.push(write);
+            }
         }
-        revision
+        (revision, done)
     };
     writing
         .commit()
         .map_err(|error| StoreError::Unknown(error.to_string()))?;
-    Ok(revision)
+    Ok(changed)
 }
 
 fn check_holds(values: &ValuesTable<'_>, key: &str, expect: &Expect) -> Result<(), StoreError> {
@@ -143,18 +255,20 @@ fn check_holds(values: &ValuesTable<'_>, key: &str, expect: &Expect) -> Result<(
     }
 }
 
-fn apply(values: &mut ValuesTable<'_>, write: Write, revision: u64) -> Result<(), StoreError> {
+/// Whether it changed anything.
+fn apply(values: &mut ValuesTable<'_>, write: &Write, revision: u64) -> Result<bool, StoreError> {
     match write {
         Write::Put { key, value } => {
             values
                 .insert(key.as_str(), (revision, value.as_slice()))
                 .map_err(unavailable)?;
+            Ok(true)
         }
         Write::Delete { key } => {
-            values.remove(key.as_str()).map_err(unavailable)?;
+            let removed = values.remove(key.as_str()).map_err(unavailable)?;
+            Ok(removed.is_some())
         }
     }
-    Ok(())
 }
 
 fn versioned((revision, value): (u64, &[u8])) -> Versioned {
