@@ -1,6 +1,8 @@
 //! What the command line says about who may come: the join token and certificates of a cluster,
 //! the token of the admin API.
 
+use std::net::SocketAddr;
+
 use anyhow::{Context, Result};
 use mobula_process::access::Credentials;
 use mobula_process::net::Addr;
@@ -28,9 +30,13 @@ pub fn credentials(args: &AccessArgs, addrs: &[(&'static str, &Addr)]) -> Result
 }
 
 /// The token of the admin API.
-pub fn admin_token(args: &AdminTokenArgs) -> Result<Option<Token>> {
+pub fn admin_token(args: &AdminTokenArgs, addr: SocketAddr) -> Result<Option<Token>> {
     let token = args.admin_token_file.as_deref().map(Token::read);
-    token.transpose().context("--admin-token-file")
+    let token = token.transpose().context("--admin-token-file")?;
+    if token.is_none() && !addr.ip().is_loopback() {
+        tracing::warn!(%addr, "everybody who reaches the admin API may deploy; see --admin-token-file");
+    }
+    Ok(token)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub const RAY_VERSION: &str = "2.60.0";
 /// Leads the cluster until it is told to stop. Workers and routers go on without it.
 pub async fn run(args: HeadArgs) -> Result<()> {
     let credentials = credentials(&args.access, &[("--cluster-addr", &args.cluster_addr)])?;
-    let admin_token = admin_token(&args.admin)?;
+    let admin_token = admin_token(&args.admin, args.admin_addr)?;
     let shutdown = signals::shutdown_token()?;
     let store = open_store(&args)?;
     let metrics = metrics::install(&[])?;

@@ -78,7 +78,7 @@ impl Roles {
         let admin_listener = TcpListener::bind(args.admin_addr)
             .await
             .with_context(|| format!("cannot listen on --admin-addr {}", args.admin_addr))?;
-        let admin_token = admin_token(&args.admin)?;
+        let admin_token = admin_token(&args.admin, args.admin_addr)?;
         let admin = Target {
             address: format!("http://{}", admin_listener.local_addr()?),
             token: admin_token.clone(),

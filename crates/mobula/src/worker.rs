@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result};
+use mobula_process::access::is_private;
 use mobula_process::admin::Readiness;
 use mobula_process::{ids, metrics, signals};
 use mobula_proto::v1::Resources;
@@ -20,6 +21,13 @@ pub async fn run(args: WorkerArgs) -> Result<()> {
     let mut addrs = vec![("--data-addr", &args.data_addr)];
     addrs.extend(args.join.iter().map(|addr| ("--join", addr)));
     let credentials = credentials(&args.access, &addrs)?;
+    let elsewhere = args.join.iter().find(|addr| !is_private(addr));
+    if let (Some(head), None) = (elsewhere, &args.advertise_addr)
+        && is_private(&args.data_addr)
+    {
+        let data_addr = &args.data_addr;
+        tracing::warn!(%head, %data_addr, "routers on other machines cannot reach --data-addr");
+    }
     let shutdown = signals::shutdown_token()?;
     let worker_id = args.worker_id.unwrap_or_else(ids::hex56);
     let metrics = metrics::install(&[("WorkerId", &worker_id)])?;

@@ -127,7 +127,7 @@ pub fn reason(status: &Status) -> String {
 }
 
 /// Whether only this machine can reach it. A name other than `localhost` may be anything.
-fn is_private(addr: &Addr) -> bool {
+pub fn is_private(addr: &Addr) -> bool {
     match addr {
         Addr::Unix(_) => true,
         Addr::Tcp(text) => {

@@ -64,6 +64,9 @@ pub const WORKER_RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
 /// The longest such pause: a worker that comes back is in use within this time.
 pub const WORKER_RETRY_DELAY_MAX: Duration = Duration::from_secs(2);
 
+/// A worker that was not reached so many times in a row is worth a warning.
+pub const WORKER_FAILURES_TOLD_MIN: u32 = 5;
+
 /// How long a connection to a worker that has left the table waits for its last answers.
 pub const RETIRED_LINK_SECONDS_MAX: Duration = Duration::from_secs(600);
 

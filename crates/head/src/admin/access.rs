@@ -13,18 +13,16 @@ const RAY_AUTHORIZATION: &str = "x-ray-authorization";
 
 const COOKIE_NAME: &str = "ray-authentication-token";
 
-/// Lets a request in, or says why not.
-pub fn check(token: Option<&Token>, request: &Parts) -> Result<(), Reply> {
-    let Some(token) = token else {
-        return Ok(());
-    };
+/// The answer to a request that is not let in.
+pub fn refusal(token: Option<&Token>, request: &Parts) -> Option<Reply> {
+    let token = token?;
     if is_open_to_all(request.uri.path()) {
-        return Ok(());
+        return None;
     }
     match shown(request) {
-        Some(shown) if token.is(shown) => Ok(()),
-        Some(_) => Err(text_reply(403, "Forbidden: Invalid authentication token")),
-        None => Err(text_reply(
+        Some(shown) if token.is(shown) => None,
+        Some(_) => Some(text_reply(403, "Forbidden: Invalid authentication token")),
+        None => Some(text_reply(
             401,
             "Unauthorized: Missing authentication token",
         )),
@@ -86,10 +84,7 @@ mod tests {
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let token = Token::new(TOKEN).unwrap();
-        match check(Some(&token), &parts) {
-            Ok(()) => 200,
-            Err(reply) => reply.status().as_u16(),
-        }
+        refusal(Some(&token), &parts).map_or(200, |reply| reply.status().as_u16())
     }
 
     #[test]
@@ -119,9 +114,9 @@ mod tests {
             .into_parts()
             .0;
         let token = Token::new(TOKEN).unwrap();
-        assert!(check(Some(&token), &request).is_ok());
+        assert!(refusal(Some(&token), &request).is_none());
         request.headers.remove("x-ray-authorization");
-        assert!(check(Some(&token), &request).is_err());
+        assert!(refusal(Some(&token), &request).is_some());
     }
 
     #[test]
@@ -149,6 +144,6 @@ mod tests {
     #[test]
     fn without_a_token_everybody_may() {
         let (parts, ()) = Request::new(()).into_parts();
-        assert!(check(None, &parts).is_ok());
+        assert!(refusal(None, &parts).is_none());
     }
 }

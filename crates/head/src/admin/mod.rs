@@ -89,7 +89,7 @@ impl Admin {
     /// Answers one request.
     async fn answer(&self, request: Request<Incoming>) -> Reply {
         let (parts, body) = request.into_parts();
-        if let Err(refusal) = access::check(self.token.as_ref(), &parts) {
+        if let Some(refusal) = access::refusal(self.token.as_ref(), &parts) {
             return refusal;
         }
         let from_browser = guard::is_from_browser(&parts.headers);

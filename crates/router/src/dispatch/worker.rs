@@ -2,18 +2,22 @@
 //! worker.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use mobula_process::access::Credentials;
+use mobula_process::access::{self, Credentials};
 use mobula_process::net::{self, Addr};
+use mobula_process::repeats::Repeats;
 use mobula_proto::limits::MESSAGE_BYTES_MAX;
 use mobula_proto::v1::worker_service_client::WorkerServiceClient;
 use tokio_util::sync::CancellationToken;
 
 use super::Link;
 use super::link::Outgoing;
-use crate::limits::{RETIRED_LINK_SECONDS_MAX, WORKER_RETRY_DELAY_MAX, WORKER_RETRY_DELAY_MIN};
+use crate::limits::{
+    RETIRED_LINK_SECONDS_MAX, WORKER_FAILURES_TOLD_MIN, WORKER_RETRY_DELAY_MAX,
+    WORKER_RETRY_DELAY_MIN,
+};
 
 /// A worker of the table.
 pub struct Worker {
@@ -58,11 +62,22 @@ pub async fn run(
     on_change: impl Fn(&Arc<Worker>, bool) + Send,
 ) {
     let mut pause = WORKER_RETRY_DELAY_MIN;
+    let mut failures = 0_u32;
+    let mut repeats = Repeats::default();
     while !worker.retired.is_cancelled() {
         match exchange(&worker, &credentials, &on_change).await {
-            Ok(()) => pause = WORKER_RETRY_DELAY_MIN,
+            Ok(()) => {
+                pause = WORKER_RETRY_DELAY_MIN;
+                failures = 0;
+            }
             Err(reason) => {
-                tracing::debug!(worker = worker.id, reason, "worker not reached");
+                failures = failures.saturating_add(1);
+                // One that died is out of the table before that.
+                let is_lasting = failures >= WORKER_FAILURES_TOLD_MIN;
+                if is_lasting && repeats.is_news(&worker.data_addr, &reason, Instant::now()) {
+                    let addr = &worker.data_addr;
+                    tracing::warn!(worker = worker.id, addr, reason, "worker not reached");
+                }
                 pause = (pause * 2).min(WORKER_RETRY_DELAY_MAX);
             }
         }
@@ -133,7 +148,7 @@ async fn open(
     let opened = client.exchange(Outgoing(Arc::clone(link)));
     match tokio::time::timeout(net::CONNECT_SECONDS_MAX, opened).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(status.to_string()),
+        Ok(Err(status)) => Err(access::reason(&status)),
         Err(_) => Err(format!(
             "no answer within {} s",
             Duration::as_secs(&net::CONNECT_SECONDS_MAX)

@@ -1,0 +1,11 @@
+//! The roles as separate processes over TCP: the real binary, joined by token or certificate,
+//! and killed while requests go on.
+#![expect(clippy::unwrap_used, reason = "these are tests")]
+
+mod access;
+mod client;
+mod house;
+mod life;
+mod load;
+mod process;
+mod tls;
