@@ -109,3 +109,40 @@ fn pem(what: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
     }
     std::fs::read(path).map_err(|error| failed(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate() -> (Vec<u8>, Vec<u8>) {
+        let made = rcgen::generate_simple_self_signed(vec![TLS_NAME.to_owned()]).unwrap();
+        (
+            made.cert.pem().into_bytes(),
+            made.signing_key.serialize_pem().into_bytes(),
+        )
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_before_anybody_connects() {
+        let (cert, key) = certificate();
+        let (_, other_key) = certificate();
+        assert!(Tls::new(&cert, &key, &cert).is_ok());
+        for (cert, key, ca, why) in [
+            (&cert, &other_key, &cert, "the key of another certificate"),
+            (&cert, &Vec::new(), &cert, "no key"),
+            (&Vec::new(), &key, &cert, "no certificate"),
+            (&cert, &key, &Vec::new(), "no authority"),
+            (&cert, &key, &key, "a key in the place of the authority"),
+        ] {
+            assert!(Tls::new(cert, key, ca).is_err(), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let missing = Path::new("/no/such/cert.pem");
+        let error = Tls::read(missing, missing, missing).err().unwrap();
+        let error = error.to_string();
+        assert!(error.contains("certificate /no/such/cert.pem"), "{error}");
+    }
+}
