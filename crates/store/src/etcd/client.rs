@@ -5,24 +5,20 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use etcd_client::{
+    Channel, Client as EtcdClient, ConnectOptions, Error, GetOptions, Txn, WatchOptions,
+    WatchStream,
+};
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, timeout_at};
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::Channel;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::transport::Endpoint;
 
-use super::config::{EtcdConfig, EtcdUser};
+use super::config::EtcdConfig;
 use super::failure::Failure;
 use super::pb;
 use crate::StoreError;
-use pb::auth_client::AuthClient;
-use pb::kv_client::KvClient;
-use pb::lease_client::LeaseClient;
-use pb::watch_client::WatchClient;
-use pb::watch_request::RequestUnion;
 
 /// For one request with all its attempts: an election inside etcd takes one to two seconds.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,19 +35,27 @@ const ROUND_DELAY: Duration = Duration::from_millis(100);
 /// A page of the largest values, or the largest part of a watch's history, with room.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Asks a member to refuse when it is cut off from the others, instead of being silent.
-const REQUIRE_LEADER: (&str, &str) = ("hasleader", "true");
-
-type Token = MetadataValue<Ascii>;
-
 /// etcd, whichever member answers.
 pub(super) struct Client {
-    members: Vec<Channel>,
+    members: Vec<Member>,
     preferred: AtomicUsize,
-    user: Option<EtcdUser>,
-    token: Mutex<Option<Token>>,
-    /// One authentication at a time: it costs etcd a tenth of a second of hashing.
-    authenticating: tokio::sync::Mutex<()>,
+    /// Whether a token that is refused can be replaced.
+    has_user: bool,
+}
+
+/// One client per member: the balancing of `etcd-client` neither says over which member a
+/// request went nor lets the next one be asked.
+struct Member {
+    endpoint: Endpoint,
+    options: ConnectOptions,
+    /// Made when first used, because making it authenticates.
+    client: OnceCell<EtcdClient>,
+}
+
+/// A lease as etcd granted it.
+pub(super) struct Granted {
+    pub(super) id: i64,
+    pub(super) time_to_live: Duration,
 }
 
 /// How a request may be treated.
@@ -59,32 +63,22 @@ pub(super) struct Client {
 struct Manner {
     writes: bool,
     attempt: Duration,
-    with_token: bool,
 }
 
 const READ: Manner = Manner {
     writes: false,
     attempt: READ_TIMEOUT,
-    with_token: true,
 };
 
 /// A write has all the time there is: giving up early makes its outcome unknown.
 const WRITE: Manner = Manner {
     writes: true,
     attempt: REQUEST_TIMEOUT,
-    with_token: true,
 };
 
 const RENEWAL: Manner = Manner {
     writes: false,
     attempt: RENEWAL_TIMEOUT,
-    with_token: true,
-};
-
-const AUTHENTICATION: Manner = Manner {
-    writes: false,
-    attempt: READ_TIMEOUT,
-    with_token: false,
 };
 
 // === impl Client ===
@@ -92,73 +86,90 @@ const AUTHENTICATION: Manner = Manner {
 impl Client {
     /// Connects when first used.
     pub(super) fn new(config: EtcdConfig) -> Result<Client, StoreError> {
-        let endpoints = config.tonic_endpoints()?;
+        // A member that is cut off from the others is to refuse instead of being silent.
+        let mut options = ConnectOptions::new()
+            .with_require_leader(true)
+            .with_auto_token_refresh(true);
+        if let Some(user) = &config.user {
+            options = options.with_user(&user.name, &user.password);
+        }
+        let endpoints = config.tonic_endpoints()?.into_iter();
         Ok(Client {
             members: endpoints
-                .iter()
-                .map(|endpoint| endpoint.connect_lazy())
+                .map(|endpoint| Member {
+                    endpoint,
+                    options: options.clone(),
+                    client: OnceCell::new(),
+                })
                 .collect(),
             preferred: AtomicUsize::new(0),
-            user: config.user,
-            token: Mutex::default(),
-            authenticating: tokio::sync::Mutex::default(),
+            has_user: config.user.is_some(),
         })
     }
 
     pub(super) async fn range(
         &self,
-        range: pb::RangeRequest,
+        key: Vec<u8>,
+        options: GetOptions,
     ) -> Result<pb::RangeResponse, StoreError> {
-        self.try_range(range).await.map_err(Failure::of_read)
+        self.try_range(key, options).await.map_err(Failure::of_read)
     }
 
     /// `None` if the revision asked for was compacted.
     pub(super) async fn range_at(
         &self,
-        range: pb::RangeRequest,
+        key: Vec<u8>,
+        options: GetOptions,
     ) -> Result<Option<pb::RangeResponse>, StoreError> {
-        match self.try_range(range).await {
+        match self.try_range(key, options).await {
             Ok(page) => Ok(Some(page)),
             Err(Failure::Compacted) => Ok(None),
             Err(failure) => Err(failure.of_read()),
         }
     }
 
-    async fn try_range(&self, range: pb::RangeRequest) -> Result<pb::RangeResponse, Failure> {
-        self.call(READ, range, |channel, request| async move {
-            let mut client = KvClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
-            client.range(request).await
+    async fn try_range(
+        &self,
+        key: Vec<u8>,
+        options: GetOptions,
+    ) -> Result<pb::RangeResponse, Failure> {
+        self.call(READ, |etcd| {
+            let mut kv = etcd.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX);
+            let (key, options) = (key.clone(), options.clone());
+            async move { Ok(kv.get(key, Some(options)).await?.0) }
         })
         .await
     }
 
-    pub(super) async fn transact(
-        &self,
-        transaction: pb::TxnRequest,
-    ) -> Result<pb::TxnResponse, StoreError> {
-        let done = self.call(WRITE, transaction, |channel, request| async move {
-            KvClient::new(channel).txn(request).await
+    pub(super) async fn transact(&self, transaction: Txn) -> Result<pb::TxnResponse, StoreError> {
+        let done = self.call(WRITE, |etcd| {
+            let mut kv = etcd.kv_client();
+            let transaction = transaction.clone();
+            async move { Ok(kv.txn(transaction).await?.0) }
         });
         done.await.map_err(Failure::of_write)
     }
 
-    pub(super) async fn grant(&self, seconds: i64) -> Result<pb::LeaseGrantResponse, StoreError> {
-        let grant = pb::LeaseGrantRequest {
-            ttl: seconds,
-            id: 0,
-        };
+    pub(super) async fn grant(&self, lease: Duration) -> Result<Granted, StoreError> {
+        // The configuration allows whole seconds up to minutes.
+        let seconds = i64::try_from(lease.as_secs()).unwrap_or(i64::MAX);
         // A lease nobody knows of is empty and runs out: as harmless as a read.
-        let done = self.call(READ, grant, |channel, request| async move {
-            LeaseClient::new(channel).lease_grant(request).await
+        let done = self.call(READ, |etcd| {
+            let mut leases = etcd.lease_client();
+            async move { leases.grant(seconds, None).await }
         });
-        done.await.map_err(Failure::of_read)
+        let granted = done.await.map_err(Failure::of_read)?;
+        Ok(Granted {
+            id: granted.id(),
+            time_to_live: Duration::from_secs(u64::try_from(granted.ttl()).unwrap_or(0)),
+        })
     }
 
     pub(super) async fn revoke(&self, lease: i64) -> Result<(), StoreError> {
-        let revoke = pb::LeaseRevokeRequest { id: lease };
         // Twice is the same as once: it may be repeated like a read.
-        let done = self.call(READ, revoke, |channel, request| async move {
-            LeaseClient::new(channel).lease_revoke(request).await
+        let done = self.call(READ, |etcd| {
+            let mut leases = etcd.lease_client();
+            async move { leases.revoke(lease).await }
         });
         match done.await {
             Ok(_) | Err(Failure::NoLease(_)) => Ok(()),
@@ -166,68 +177,60 @@ impl Client {
         }
     }
 
-    /// The lease's time from now on in seconds; 0 if there is no such lease.
-    pub(super) async fn keep_alive(&self, lease: i64) -> Result<i64, StoreError> {
-        let keep_alive = pb::LeaseKeepAliveRequest { id: lease };
+    /// Whether the lease lives, for its whole time from now on.
+    pub(super) async fn keep_alive(&self, lease: i64) -> Result<bool, StoreError> {
         // One question a stream: a stream that stays open would have to be opened again anyway
         // when it breaks, and a renewal every second or two is no load.
-        let done = self.call(RENEWAL, keep_alive, |channel, request| async move {
-            let request = request.map(|question| stream::iter([question]));
-            let answers = LeaseClient::new(channel).lease_keep_alive(request).await?;
-            let answer = answers.into_inner().message().await?;
-            answer
-                .map(Response::new)
-                .ok_or_else(|| Status::unknown("the stream ended without an answer"))
+        let done = self.call(RENEWAL, |etcd| {
+            let mut leases = etcd.lease_client();
+            async move { leases.keep_alive(lease).await.map(drop) }
         });
-        done.await
-            .map(|answer| answer.ttl)
-            .map_err(Failure::of_read)
+        match done.await {
+            Ok(()) => Ok(true),
+            Err(Failure::NoLease(_)) => Ok(false),
+            Err(failure) => Err(failure.of_read()),
+        }
     }
 
     pub(super) async fn open_watch(
         &self,
-        create: pb::WatchCreateRequest,
-    ) -> Result<Streaming<pb::WatchResponse>, StoreError> {
-        let done = self.call(READ, create, |channel, request| async move {
-            let request = request.map(|create| {
-                let create = pb::WatchRequest {
-                    request_union: Some(RequestUnion::CreateRequest(create)),
-                };
-                // Open for good: the end of the questions would be the end of the watch.
-                stream::iter([create]).chain(stream::pending())
-            });
-            let mut client = WatchClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
-            client.watch(request).await
+        key: Vec<u8>,
+        options: WatchOptions,
+    ) -> Result<WatchStream, StoreError> {
+        let done = self.call(READ, |etcd| {
+            let mut watches = etcd
+                .watch_client()
+                .max_decoding_message_size(ANSWER_BYTES_MAX);
+            let (key, options) = (key.clone(), options.clone());
+            async move { watches.watch(key, Some(options)).await }
         });
         done.await.map_err(Failure::of_read)
     }
 
-    async fn call<Q, A, F>(
+    async fn call<A, F>(
         &self,
         manner: Manner,
-        question: Q,
-        ask: impl Fn(Channel, Request<Q>) -> F + Send + Sync,
+        ask: impl Fn(EtcdClient) -> F + Send + Sync,
     ) -> Result<A, Failure>
     where
-        Q: Clone + Send,
-        F: Future<Output = Result<Response<A>, Status>> + Send,
+        F: Future<Output = Result<A, Error>> + Send,
     {
         let deadline = Instant::now() + REQUEST_TIMEOUT;
         let mut token_was_refused = false;
         let mut attempts = 0;
         loop {
-            let token = match manner.with_token {
-                true => self.token().await?,
-                false => None,
-            };
             let member = self.preferred.load(Ordering::Relaxed) % self.members.len();
-            let request = request(question.clone(), token.clone());
             let attempt_ends = deadline.min(Instant::now() + manner.attempt);
-            let asked = ask(self.members[member].clone(), request);
-            let failure = match timeout_at(attempt_ends, asked).await {
-                Ok(Ok(answer)) => return Ok(answer.into_inner()),
-                Ok(Err(status)) => Failure::of(&status),
-                Err(_) => Failure::Unknown(format!("no answer within {:?}", manner.attempt)),
+            let etcd = self.members[member]
+                .client(attempt_ends, token_was_refused)
+                .await;
+            let failure = match etcd {
+                Ok(etcd) => match timeout_at(attempt_ends, ask(etcd)).await {
+                    Ok(Ok(answer)) => return Ok(answer),
+                    Ok(Err(error)) => Failure::of(&error),
+                    Err(_) => Failure::Unknown(format!("no answer within {:?}", manner.attempt)),
+                },
+                Err(failure) => failure,
             };
             attempts += 1;
             match &failure {
@@ -237,16 +240,16 @@ impl Client {
                     return Err(failure);
                 }
                 Failure::Unknown(_) => self.pass_over(member),
-                Failure::TokenRefused(_) if !token_was_refused && self.user.is_some() => {
+                Failure::TokenRefused(_) if !token_was_refused && self.has_user => {
                     token_was_refused = true;
-                    self.forget_token(token.as_ref());
                 }
                 Failure::TokenRefused(_)
                 | Failure::Invalid(_)
                 | Failure::Compacted
                 | Failure::NoLease(_) => return Err(failure),
             }
-            if attempts % self.members.len() == 0 && !token_was_refused {
+            let all_asked = attempts % self.members.len() == 0;
+            if all_asked && !matches!(failure, Failure::TokenRefused(_)) {
                 sleep(ROUND_DELAY).await;
             }
             if Instant::now() >= deadline {
@@ -262,57 +265,29 @@ impl Client {
             self.preferred
                 .compare_exchange(member, next, Ordering::Relaxed, Ordering::Relaxed);
     }
-
-    /// The token to be sent, if we are a user at all.
-    async fn token(&self) -> Result<Option<Token>, Failure> {
-        let Some(user) = &self.user else {
-            return Ok(None);
-        };
-        if let Some(token) = self.known_token() {
-            return Ok(Some(token));
-        }
-        let _one_at_a_time = self.authenticating.lock().await;
-        if let Some(token) = self.known_token() {
-            return Ok(Some(token));
-        }
-        let question = pb::AuthenticateRequest {
-            name: user.name.clone(),
-            password: user.password.clone(),
-        };
-        let ask = |channel, request: Request<pb::AuthenticateRequest>| async move {
-            AuthClient::new(channel).authenticate(request).await
-        };
-        let answer = Box::pin(self.call(AUTHENTICATION, question, ask)).await?;
-        let token: Token = answer
-            .token
-            .parse()
-            .map_err(|_| Failure::Unknown("etcd's token is no header value".to_owned()))?;
-        self.lock_token().replace(token.clone());
-        Ok(Some(token))
-    }
-
-    fn known_token(&self) -> Option<Token> {
-        self.lock_token().clone()
-    }
-
-    /// Unless it has been replaced in the meantime.
-    fn forget_token(&self, refused: Option<&Token>) {
-        self.lock_token().take_if(|token| Some(&*token) == refused);
-    }
-
-    fn lock_token(&self) -> std::sync::MutexGuard<'_, Option<Token>> {
-        self.token.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-fn request<Q>(question: Q, token: Option<Token>) -> Request<Q> {
-    let mut request = Request::new(question);
-    let (key, value) = REQUIRE_LEADER;
-    request
-        .metadata_mut()
-        .insert(key, MetadataValue::from_static(value));
-    if let Some(token) = token {
-        request.metadata_mut().insert("token", token);
+// === impl Member ===
+
+impl Member {
+    /// A client with a token, if we are a user; with a new one on demand. What goes wrong here
+    /// has executed nothing.
+    async fn client(&self, until: Instant, new_token: bool) -> Result<EtcdClient, Failure> {
+        let made = async {
+            let making = || {
+                let channel = Channel::Tonic(self.endpoint.connect_lazy());
+                EtcdClient::from_channel(channel, Some(self.options.clone()))
+            };
+            let client = self.client.get_or_try_init(making).await?;
+            if new_token {
+                client.refresh_token().await?;
+            }
+            Ok(client.clone())
+        };
+        match timeout_at(until, made).await {
+            Ok(Ok(client)) => Ok(client),
+            Ok(Err(error)) => Err(Failure::of(&error).before_asking()),
+            Err(_) => Err(Failure::NotExecuted("no token in time".to_owned())),
+        }
     }
-    request
 }

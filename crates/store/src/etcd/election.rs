@@ -7,18 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use etcd_client::{EventType, GetOptions, PutOptions, Txn, TxnOp};
 use futures_util::stream;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::client::Client;
 use super::keys::Keys;
-use super::transaction::{created_at, put_op};
+use super::transaction::created_at;
 use super::watch::{Events, Step};
 use super::{EtcdStore, pb, revision_of, signed, unsigned};
 use crate::StoreError;
 use crate::election::{Candidate, Election, Fence, Leader, LeaderStream, Leadership, Lease, keep};
-use pb::event::EventType;
 
 #[async_trait]
 impl Election for EtcdStore {
@@ -61,16 +61,16 @@ impl EtcdStore {
     /// back: a put that is still under way fails without it, or goes with it.
     async fn take_the_lead(&self, candidate: &Candidate) -> Result<Option<Leadership>, StoreError> {
         let asked_at = Instant::now();
-        let granted = self.client.grant(seconds(self.lease)).await?;
+        let granted = self.client.grant(self.lease).await?;
         let lease = UnusedLease {
             client: Some(Arc::clone(&self.client)),
             id: granted.id,
         };
-        let put = pb::TxnRequest {
-            compare: vec![created_at(self.keys.leader(), 0)],
-            success: vec![put_op(self.keys.leader(), candidate.to_bytes(), granted.id)],
-            failure: Vec::new(),
-        };
+        let on_lease = PutOptions::new().with_lease(granted.id);
+        let put = TxnOp::put(self.keys.leader(), candidate.to_bytes(), Some(on_lease));
+        let put = Txn::new()
+            .when([created_at(self.keys.leader(), 0)])
+            .and_then([put]);
         let answer = match self.client.transact(put).await {
             Err(StoreError::Unknown(why)) => return Err(StoreError::Unavailable(why)),
             answer => answer?,
@@ -86,12 +86,13 @@ impl EtcdStore {
             keys: self.keys.clone(),
             id: lease.used(),
             revision: fence.revision,
+            time_to_live: granted.time_to_live,
         };
         Ok(Some(keep(
             fence,
             leader_lease,
             asked_at,
-            time_to_live(granted.ttl),
+            granted.time_to_live,
         )))
     }
 
@@ -165,6 +166,8 @@ struct LeaderLease {
     keys: Keys,
     id: i64,
     revision: u64,
+    /// As etcd granted it: every renewal is for the same time.
+    time_to_live: Duration,
 }
 
 // === impl LeaderLease ===
@@ -172,14 +175,13 @@ struct LeaderLease {
 #[async_trait]
 impl Lease for LeaderLease {
     async fn renew(&self) -> Result<Option<Duration>, StoreError> {
-        let ttl = self.client.keep_alive(self.id).await?;
-        if ttl <= 0 {
+        if !self.client.keep_alive(self.id).await? {
             return Ok(None);
         }
         // The key can be gone while its lease lives: somebody deleted it by hand.
         let (key, _) = leader_key(&self.client, &self.keys).await?;
         let ours = key.is_some_and(|key| key.create_revision == signed(self.revision));
-        Ok(ours.then(|| time_to_live(ttl)))
+        Ok(ours.then_some(self.time_to_live))
     }
 
     async fn revoke(&self) -> Result<(), StoreError> {
@@ -218,11 +220,7 @@ async fn leader_key(
     client: &Client,
     keys: &Keys,
 ) -> Result<(Option<pb::KeyValue>, i64), StoreError> {
-    let range = pb::RangeRequest {
-        key: keys.leader(),
-        ..pb::RangeRequest::default()
-    };
-    let answer = client.range(range).await?;
+    let answer = client.range(keys.leader(), GetOptions::new()).await?;
     let revision = signed(revision_of(answer.header.as_ref())?);
     Ok((answer.kvs.into_iter().next(), revision))
 }
@@ -236,13 +234,4 @@ fn leader_of(key: pb::KeyValue) -> Result<Leader, StoreError> {
         candidate: Candidate::from_bytes(&key.value)?,
         revision: unsigned(key.create_revision)?,
     })
-}
-
-/// The configuration allows whole seconds up to minutes.
-fn seconds(lease: Duration) -> i64 {
-    i64::try_from(lease.as_secs()).unwrap_or(i64::MAX)
-}
-
-fn time_to_live(seconds: i64) -> Duration {
-    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }

@@ -34,7 +34,19 @@ const USER_EMPTY: &str = "etcdserver: user name is empty";
 // === impl Failure ===
 
 impl Failure {
-    pub(super) fn of(status: &Status) -> Failure {
+    pub(super) fn of(error: &etcd_client::Error) -> Failure {
+        match error {
+            etcd_client::Error::GRpcStatus(status) => Failure::of_status(status),
+            // What the client says when etcd answers with no time to live.
+            etcd_client::Error::LeaseKeepAliveError(why) => Failure::NoLease(why.clone()),
+            etcd_client::Error::InvalidArgs(_) | etcd_client::Error::InvalidUri(_) => {
+                Failure::Invalid(error.to_string())
+            }
+            other => Failure::Unknown(other.to_string()),
+        }
+    }
+
+    fn of_status(status: &Status) -> Failure {
         if never_connected(status) {
             return Failure::NotExecuted(with_causes(status));
         }
@@ -65,6 +77,14 @@ impl Failure {
             | Code::Internal
             | Code::Unavailable
             | Code::DataLoss => Failure::Unknown(with_causes(status)),
+        }
+    }
+
+    /// Of what only prepared a request.
+    pub(super) fn before_asking(self) -> Failure {
+        match self {
+            Failure::Unknown(why) => Failure::NotExecuted(why),
+            other => other,
         }
     }
 
@@ -124,7 +144,7 @@ mod tests {
             (Code::ResourceExhausted, TOO_MANY_REQUESTS),
             (Code::ResourceExhausted, NO_SPACE),
         ] {
-            let error = Failure::of(&Status::new(code, message)).of_write();
+            let error = Failure::of_status(&Status::new(code, message)).of_write();
             assert!(matches!(error, StoreError::Unavailable(_)), "{message}");
         }
         for (code, message) in [
@@ -139,9 +159,9 @@ mod tests {
             (Code::Internal, "something new"),
         ] {
             let status = Status::new(code, message);
-            let error = Failure::of(&status).of_write();
+            let error = Failure::of_status(&status).of_write();
             assert!(matches!(error, StoreError::Unknown(_)), "{message}");
-            let error = Failure::of(&status).of_read();
+            let error = Failure::of_status(&status).of_read();
             assert!(matches!(error, StoreError::Unavailable(_)), "{message}");
         }
     }
@@ -151,11 +171,14 @@ mod tests {
         let expired = Status::unauthenticated("etcdserver: invalid auth token");
         let old = Status::invalid_argument(AUTH_OLD_REVISION);
         for status in [expired, old] {
-            assert!(matches!(Failure::of(&status), Failure::TokenRefused(_)));
+            assert!(matches!(
+                Failure::of_status(&status),
+                Failure::TokenRefused(_)
+            ));
         }
         let wrong = Status::invalid_argument(
             "etcdserver: authentication failed, invalid user ID or password",
         );
-        assert!(matches!(Failure::of(&wrong), Failure::Invalid(_)));
+        assert!(matches!(Failure::of_status(&wrong), Failure::Invalid(_)));
     }
 }

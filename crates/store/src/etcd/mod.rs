@@ -1,4 +1,4 @@
-//! The store of a cluster: etcd, spoken to in its own v3 API over tonic.
+//! The store of a cluster: etcd, by the crate `etcd-client`.
 //!
 //! One cluster of ours is one prefix in etcd, so that several can share it. A value's revision is
 //! the key's `mod_revision`; a fence is a compare with the leader key's `create_revision`.
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use etcd_client::GetOptions;
 
 pub use config::{CLUSTER_BYTES_MAX, ENDPOINTS_MAX, EtcdConfig, EtcdTls, EtcdUser};
 
@@ -25,10 +26,14 @@ use client::Client;
 use keys::Keys;
 use transaction::Outcome;
 
-/// Generated from `proto/etcd.proto`.
+/// etcd's messages by etcd's names.
 mod pb {
-    #![allow(clippy::all, clippy::unwrap_used, clippy::expect_used, missing_docs)]
-    tonic::include_proto!("etcdserverpb");
+    pub(super) use etcd_client::proto::{
+        PbEvent as Event, PbKeyValue as KeyValue, PbRangeResponse as RangeResponse,
+        PbResponseHeader as ResponseHeader, PbResponseOp as ResponseOp,
+        PbTxnOpResponse as Response, PbTxnResponse as TxnResponse,
+        PbWatchResponse as WatchResponse,
+    };
 }
 
 /// One page of a list: with the largest values it stays below what one answer may hold.
@@ -70,11 +75,8 @@ impl EtcdStore {
 #[async_trait]
 impl StateStore for EtcdStore {
     async fn get(&self, key: &str) -> Result<Option<Versioned>, StoreError> {
-        let range = pb::RangeRequest {
-            key: self.keys.state(key),
-            ..pb::RangeRequest::default()
-        };
-        let answer = self.client.range(range).await?;
+        let key = self.keys.state(key);
+        let answer = self.client.range(key, GetOptions::new()).await?;
         answer.kvs.into_iter().next().map(versioned).transpose()
     }
 
@@ -133,14 +135,11 @@ async fn list_once(
     let mut from = keys.state(prefix);
     let mut revision = 0;
     for _ in 0..PAGES_MAX {
-        let range = pb::RangeRequest {
-            key: from,
-            range_end: keys.state_end(prefix),
-            limit: PAGE_KEYS_MAX,
-            revision,
-            keys_only: false,
-        };
-        let Some(page) = client.range_at(range).await? else {
+        let page = GetOptions::new()
+            .with_range(keys.state_end(prefix))
+            .with_limit(PAGE_KEYS_MAX)
+            .with_revision(revision);
+        let Some(page) = client.range_at(from, page).await? else {
             return Ok(None);
         };
         if revision == 0 {

@@ -1,12 +1,12 @@
 //! A transaction of ours as one of etcd's, and the answer back. Pure.
 
+use etcd_client::{Compare, CompareOp, GetOptions, Txn, TxnOp};
+
 use super::keys::Keys;
 use super::{pb, revision_of, signed, unsigned};
 use crate::transaction::{holds, last_writes};
 use crate::{Expect, Fence, StoreError, Transaction, Write};
-use pb::compare::{CompareResult, CompareTarget, TargetUnion};
-use pb::request_op::Request;
-use pb::response_op::Response;
+use pb::Response;
 
 /// What became of a transaction.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(super) enum Outcome {
 }
 
 /// Compares, then writes; if a compare fails, the keys are read to say which.
-pub(super) fn request(keys: &Keys, transaction: &Transaction) -> pb::TxnRequest {
+pub(super) fn request(keys: &Keys, transaction: &Transaction) -> Txn {
     let fence = transaction.fence.iter();
     let fences = fence.map(|fence| created_at(keys.leader(), signed(fence.revision())));
     let checks = transaction.checks.iter();
@@ -29,14 +29,15 @@ pub(super) fn request(keys: &Keys, transaction: &Transaction) -> pb::TxnRequest 
             .iter()
             .map(|check| keys.state(&check.key)),
     );
-    pb::TxnRequest {
-        compare: fences.chain(checks).collect(),
-        success: last_writes(transaction.writes.clone())
-            .into_iter()
-            .map(|write| write_op(keys, write))
-            .collect(),
-        failure: watched.map(read_op).collect(),
-    }
+    let writes = last_writes(transaction.writes.clone()).into_iter();
+    Txn::new()
+        .when(fences.chain(checks).collect::<Vec<_>>())
+        .and_then(
+            writes
+                .map(|write| write_op(keys, write))
+                .collect::<Vec<_>>(),
+        )
+        .or_else(watched.map(read_op).collect::<Vec<_>>())
 }
 
 /// Reads etcd's answer.
@@ -69,56 +70,27 @@ pub(super) fn outcome(
 }
 
 /// The key exists since exactly this revision; 0: it does not exist.
-pub(super) fn created_at(key: Vec<u8>, revision: i64) -> pb::Compare {
-    pb::Compare {
-        result: CompareResult::Equal.into(),
-        target: CompareTarget::Create.into(),
-        key,
-        target_union: Some(TargetUnion::CreateRevision(revision)),
-    }
+pub(super) fn created_at(key: Vec<u8>, revision: i64) -> Compare {
+    Compare::create_revision(key, CompareOp::Equal, revision)
 }
 
-pub(super) fn read_op(key: Vec<u8>) -> pb::RequestOp {
-    let range = pb::RangeRequest {
-        key,
-        keys_only: true,
-        ..pb::RangeRequest::default()
-    };
-    pb::RequestOp {
-        request: Some(Request::RequestRange(range)),
-    }
+fn read_op(key: Vec<u8>) -> TxnOp {
+    TxnOp::get(key, Some(GetOptions::new().with_keys_only()))
 }
 
-pub(super) fn put_op(key: Vec<u8>, value: Vec<u8>, lease: i64) -> pb::RequestOp {
-    let put = pb::PutRequest { key, value, lease };
-    pb::RequestOp {
-        request: Some(Request::RequestPut(put)),
-    }
-}
-
-fn write_op(keys: &Keys, write: Write) -> pb::RequestOp {
+fn write_op(keys: &Keys, write: Write) -> TxnOp {
     match write {
-        Write::Put { key, value } => put_op(keys.state(&key), value, 0),
-        Write::Delete { key } => {
-            let delete = pb::DeleteRangeRequest {
-                key: keys.state(&key),
-            };
-            pb::RequestOp {
-                request: Some(Request::RequestDeleteRange(delete)),
-            }
-        }
+        Write::Put { key, value } => TxnOp::put(keys.state(&key), value, None),
+        Write::Delete { key } => TxnOp::delete(keys.state(&key), None),
     }
 }
 
-fn expected(key: Vec<u8>, expect: &Expect) -> pb::Compare {
+fn expected(key: Vec<u8>, expect: &Expect) -> Compare {
     match expect {
         Expect::Absent => created_at(key, 0),
-        Expect::Revision(revision) => pb::Compare {
-            result: CompareResult::Equal.into(),
-            target: CompareTarget::Mod.into(),
-            key,
-            target_union: Some(TargetUnion::ModRevision(signed(*revision))),
-        },
+        Expect::Revision(revision) => {
+            Compare::mod_revision(key, CompareOp::Equal, signed(*revision))
+        }
     }
 }
 
@@ -141,6 +113,9 @@ fn fence_holds(
 fn first_kv(response: &pb::ResponseOp) -> Option<&pb::KeyValue> {
     match &response.response {
         Some(Response::ResponseRange(range)) => range.kvs.first(),
-        Some(Response::ResponsePut(_) | Response::ResponseDeleteRange(_)) | None => None,
+        Some(
+            Response::ResponsePut(_) | Response::ResponseDeleteRange(_) | Response::ResponseTxn(_),
+        )
+        | None => None,
     }
 }

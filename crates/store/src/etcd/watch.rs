@@ -8,15 +8,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use etcd_client::{EventType, GetOptions, WatchOptions, WatchStream};
 use futures_util::stream;
 use tokio::time::sleep;
-use tonic::Streaming;
 
 use super::client::Client;
 use super::keys::Keys;
 use super::{list, pb, signed, unsigned};
 use crate::{Change, ChangeStream, StoreError, WatchEvent};
-use pb::event::EventType;
 
 /// Between two attempts to open a stream; each attempt itself asks all members.
 const REOPEN_DELAY: Duration = Duration::from_millis(200);
@@ -28,7 +27,7 @@ pub(super) struct Events {
     range_end: Vec<u8>,
     /// The first revision that has not been told.
     next_revision: i64,
-    stream: Option<Streaming<pb::WatchResponse>>,
+    stream: Option<WatchStream>,
     /// Of one revision that may not be complete yet: large ones come in fragments.
     incomplete: Vec<pb::Event>,
     steps: VecDeque<Step>,
@@ -170,7 +169,7 @@ impl Events {
                 continue;
             };
             match stream.message().await {
-                Ok(Some(response)) => self.take(response).await?,
+                Ok(Some(response)) => self.take(response.0).await?,
                 Ok(None) | Err(_) => self.close(),
             }
         }
@@ -181,14 +180,12 @@ impl Events {
             sleep(REOPEN_DELAY).await;
         }
         self.failing = true;
-        let create = pb::WatchCreateRequest {
-            key: self.key.clone(),
-            range_end: self.range_end.clone(),
-            start_revision: self.next_revision,
-            progress_notify: true,
-            fragment: true,
-        };
-        match self.client.open_watch(create).await {
+        let options = WatchOptions::new()
+            .with_range(self.range_end.clone())
+            .with_start_revision(self.next_revision)
+            .with_progress_notify()
+            .with_fragment();
+        match self.client.open_watch(self.key.clone(), options).await {
             Ok(stream) => self.stream = Some(stream),
             Err(StoreError::Unavailable(_)) => {}
             Err(error) => return Err(error),
@@ -255,14 +252,11 @@ impl Events {
     /// A watch is cancelled for a token that has expired and for missing rights, with words that
     /// differ by version: a read gets a new token or says clearly that there is no right.
     async fn ask_why_cancelled(&mut self) -> Result<(), StoreError> {
-        let range = pb::RangeRequest {
-            key: self.key.clone(),
-            range_end: self.range_end.clone(),
-            limit: 1,
-            keys_only: true,
-            ..pb::RangeRequest::default()
-        };
-        match self.client.range(range).await {
+        let first = GetOptions::new()
+            .with_range(self.range_end.clone())
+            .with_limit(1)
+            .with_keys_only();
+        match self.client.range(self.key.clone(), first).await {
             Ok(_) | Err(StoreError::Unavailable(_)) => Ok(()),
             Err(error) => Err(error),
         }
