@@ -38,8 +38,13 @@ pub enum TokenError {
         cause: std::io::Error,
     },
     /// Too short, too long.
-    #[error("a token has {TOKEN_BYTES_MIN} to {TOKEN_BYTES_MAX} bytes, this one has {0}")]
-    Length(usize),
+    #[error("a token has {least} to {TOKEN_BYTES_MAX} bytes, this one has {has}")]
+    Length {
+        /// The fewest that are allowed.
+        least: usize,
+        /// How many there are.
+        has: usize,
+    },
     /// Holds what a header cannot.
     #[error("a token is one word of printable ASCII characters")]
     Characters,
@@ -66,9 +71,22 @@ impl Token {
     /// # Errors
     /// When it is none.
     pub fn new(text: &str) -> Result<Token, TokenError> {
+        Token::of_length(text, TOKEN_BYTES_MIN)
+    }
+
+    /// A token for somebody else's door: how short it may be is for them to say.
+    ///
+    /// # Errors
+    /// When it fits no header.
+    pub fn to_show(text: &str) -> Result<Token, TokenError> {
+        Token::of_length(text, 1)
+    }
+
+    fn of_length(text: &str, least: usize) -> Result<Token, TokenError> {
         let text = text.trim();
-        if !(TOKEN_BYTES_MIN..=TOKEN_BYTES_MAX).contains(&text.len()) {
-            return Err(TokenError::Length(text.len()));
+        if !(least..=TOKEN_BYTES_MAX).contains(&text.len()) {
+            let has = text.len();
+            return Err(TokenError::Length { least, has });
         }
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(TokenError::Characters);
@@ -145,6 +163,12 @@ mod tests {
         }
         let error = Token::read(Path::new("/no/such/file")).unwrap_err();
         assert!(error.to_string().contains("/no/such/file"), "{error}");
+    }
+
+    #[test]
+    fn a_token_for_somebody_elses_door_may_be_short_but_not_empty() {
+        assert!(Token::to_show("short").unwrap().is(b"short"));
+        assert!(Token::to_show("\n").is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The token is found where Ray's own command line finds it, so that a shell that is set up for
 //! one is set up for the other.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use mobula_process::token::Token;
@@ -32,8 +32,8 @@ impl Target {
             None => source(|name| std::env::var(name).ok()),
         };
         let token = match source {
-            Source::Text(text) => Some(Token::new(&text).context("RAY_AUTH_TOKEN")?),
-            Source::File(path) => Some(Token::read(&path)?),
+            Source::Text(text) => Some(Token::to_show(&text).context("RAY_AUTH_TOKEN")?),
+            Source::File(path) => Some(read(&path)?),
             Source::Nowhere => None,
         };
         Ok(Target {
@@ -41,6 +41,12 @@ impl Target {
             token,
         })
     }
+}
+
+fn read(path: &Path) -> Result<Token> {
+    let file = || format!("token file {}", path.display());
+    let text = std::fs::read_to_string(path).with_context(file)?;
+    Token::to_show(&text).with_context(file)
 }
 
 /// Ray's order: the variable, the file it names, and, where tokens are switched on, the file in
