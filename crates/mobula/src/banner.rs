@@ -1,9 +1,12 @@
 //! What `mobula run` says when it serves: the addresses, and commands that work when pasted.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 /// The banner for what is deployed. `document` is the GET document of the admin API.
-pub fn banner(admin: &str, document: &Value) -> String {
+/// `token_file`: with the token that the admin API wants.
+pub fn banner(admin: &str, token_file: Option<&Path>, document: &Value) -> String {
     let mut lines = vec![
         format!("Mobula {} is serving.", env!("CARGO_PKG_VERSION")),
         String::new(),
@@ -16,7 +19,8 @@ pub fn banner(admin: &str, document: &Value) -> String {
     if let Some(grpc) = grpc_address(document) {
         lines.push(format!("  grpc   {grpc}"));
     }
-    let commands = commands(admin, http.as_deref(), document);
+    let status = status_command(admin, token_file);
+    let commands = commands(status, http.as_deref(), document);
     if !commands.is_empty() {
         lines.push(String::new());
         lines.push("Try:".to_owned());
@@ -52,7 +56,7 @@ fn grpc_address(document: &Value) -> Option<String> {
 }
 
 /// Three curl lines: for the deployments that are there, and the status for the rest.
-fn commands(admin: &str, http: Option<&str>, document: &Value) -> Vec<String> {
+fn commands(status: String, http: Option<&str>, document: &Value) -> Vec<String> {
     let mut commands = Vec::new();
     let applications = document["applications"].as_object();
     for application in applications.into_iter().flat_map(|map| map.values()) {
@@ -67,9 +71,17 @@ fn commands(admin: &str, http: Option<&str>, document: &Value) -> Vec<String> {
     }
     commands.truncate(3);
     if commands.len() < 3 {
-        commands.push(format!("curl -s {admin}/api/serve/applications/"));
+        commands.push(status);
     }
     commands
+}
+
+/// The token itself is not shown: whoever may use it can read the file.
+fn status_command(admin: &str, token_file: Option<&Path>) -> String {
+    let header = token_file.map_or_else(String::new, |file| {
+        format!(" -H \"authorization: Bearer $(cat '{}')\"", file.display())
+    });
+    format!("curl -s {admin}/api/serve/applications/{header}")
 }
 
 fn example(deployment: &str, base: &str) -> String {
@@ -105,16 +117,24 @@ mod tests {
                 "Embedder": {}, "Reranker": {}, "Classifier": {},
             }}},
         });
-        insta::assert_snapshot!(banner("http://127.0.0.1:8265", &document));
+        insta::assert_snapshot!(banner("http://127.0.0.1:8265", None, &document));
     }
 
     #[test]
     fn without_a_config_the_banner_points_to_the_admin_api() {
-        let text = banner("http://127.0.0.1:8265", &json!({"applications": {}}));
+        let text = banner("http://127.0.0.1:8265", None, &json!({"applications": {}}));
         assert!(
             text.contains("curl -s http://127.0.0.1:8265/api/serve/applications/"),
             "{text}"
         );
         assert!(!text.contains("grpc"), "{text}");
+    }
+
+    #[test]
+    fn the_admin_line_shows_where_the_token_is_and_not_the_token() {
+        let file = Some(Path::new("/etc/my token"));
+        let text = banner("http://127.0.0.1:8265", file, &json!({"applications": {}}));
+        let header = r#"-H "authorization: Bearer $(cat '/etc/my token')""#;
+        assert!(text.contains(header), "{text}");
     }
 }

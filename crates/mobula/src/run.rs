@@ -3,7 +3,7 @@
 //! The three roles speak the same protocol as in a cluster, over Unix sockets.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,7 +52,11 @@ pub async fn run(args: RunArgs, log: &crate::args::LogArgs) -> Result<()> {
 
     let roles = Roles::start(&args, log, &state_dir, &sockets.path, metrics).await?;
     let admin = roles.admin.clone();
-    let serving = tokio::spawn(deploy_and_announce(admin, document));
+    let serving = tokio::spawn(deploy_and_announce(
+        admin,
+        args.admin.admin_token_file.clone(),
+        document,
+    ));
 
     roles.run_until(shutdown, serving).await
 }
@@ -168,14 +172,18 @@ impl Roles {
 }
 
 /// Deploys the config that was given and says so once everything serves.
-async fn deploy_and_announce(admin: Target, document: Option<Vec<u8>>) -> Result<()> {
+async fn deploy_and_announce(
+    admin: Target,
+    token_file: Option<PathBuf>,
+    document: Option<Vec<u8>>,
+) -> Result<()> {
     wait_for_head(&admin).await?;
     if let Some(document) = document {
         let answer = send(&admin, Method::PUT, APPLICATIONS, document).await?;
         answer.ok().context("the config was refused")?;
     }
     let state = wait_until_settled(&admin).await?;
-    let banner = crate::banner::banner(&admin.address, &state);
+    let banner = crate::banner::banner(&admin.address, token_file.as_deref(), &state);
     // A reader that went away (`mobula run | head -1`) is no reason to stop serving.
     let mut out = std::io::stdout();
     let _ = out.write_all(banner.as_bytes()).and_then(|()| out.flush());

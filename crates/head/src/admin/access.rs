@@ -19,14 +19,18 @@ pub fn refusal(token: Option<&Token>, request: &Parts) -> Option<Reply> {
     if is_open_to_all(request.uri.path()) {
         return None;
     }
-    match shown(request) {
-        Some(shown) if token.is(shown) => None,
-        Some(_) => Some(text_reply(403, "Forbidden: Invalid authentication token")),
-        None => Some(text_reply(
-            401,
-            "Unauthorized: Missing authentication token",
-        )),
+    let mut is_shown = false;
+    for shown in shown(request) {
+        is_shown = true;
+        if shown.is_some_and(|shown| token.is(shown)) {
+            return None;
+        }
     }
+    Some(if is_shown {
+        text_reply(403, "Forbidden: Invalid authentication token")
+    } else {
+        text_reply(401, "Unauthorized: Missing authentication token")
+    })
 }
 
 /// The answer to a client that asks whether it needs a token.
@@ -49,14 +53,14 @@ fn is_open_to_all(path: &str) -> bool {
     )
 }
 
-fn shown(request: &Parts) -> Option<&[u8]> {
-    let header = |name: &str| {
+/// What a request shows, everywhere it may; None for what is no token at all.
+fn shown(request: &Parts) -> impl Iterator<Item = Option<&[u8]>> {
+    let headers = [AUTHORIZATION.as_str(), RAY_AUTHORIZATION];
+    let headers = headers.into_iter().filter_map(|name| {
         let value = request.headers.get(name)?;
-        offered(value.as_bytes())
-    };
-    header(AUTHORIZATION.as_str())
-        .or_else(|| header(RAY_AUTHORIZATION))
-        .or_else(|| cookie(request))
+        Some(offered(value.as_bytes()))
+    });
+    headers.chain(cookie(request).map(Some))
 }
 
 fn cookie(request: &Parts) -> Option<&[u8]> {
@@ -100,7 +104,7 @@ mod tests {
             assert_eq!(outcome(path, Some((name, &wrong))), 403, "{name}");
         }
         assert_eq!(outcome(path, None), 401);
-        assert_eq!(outcome(path, Some(("authorization", "Basic x"))), 401);
+        assert_eq!(outcome(path, Some(("authorization", "Basic x"))), 403);
     }
 
     #[test]
