@@ -45,7 +45,6 @@ const NOT_ACTING: &[(Place, &str)] = &[
     (Place::Deployment, "request_router_config"),
     (Place::Deployment, "gang_scheduling_config"),
     (Place::Deployment, "deployment_actors"),
-    (Place::Deployment, "max_surge_percent"),
     (Place::RayActorOptions, "accelerator_type"),
     (Place::RayActorOptions, "label_selector"),
     (Place::RayActorOptions, "fallback_strategy"),

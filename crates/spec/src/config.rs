@@ -13,7 +13,7 @@ use crate::read::{read_json, read_yaml};
 use crate::schema::application::Application;
 use crate::schema::logging::{LoggingConfig, TracingConfig};
 use crate::schema::options::{ControllerOptions, GrpcOptions, HttpOptions, ProxyLocation};
-use crate::schema::{Extension, extension};
+use crate::schema::{APPLICATION_EXTENSIONS, Extension, extension, rollback};
 
 /// What the user declared, with the defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,6 +80,14 @@ impl ServeConfig {
             .find(|application| application.name == name)
     }
 
+    /// Whether a rollout of the application that fails is taken back: as the application says,
+    /// else as the top says, else yes.
+    pub fn rolls_back(&self, application: &Application) -> bool {
+        rollback(application.mobula.as_ref())
+            .or_else(|| rollback(self.mobula.as_ref()))
+            .unwrap_or(true)
+    }
+
     fn decode(node: &Node, mut findings: Findings) -> Result<Checked, ConfigErrors> {
         let config = Self::read(&mut findings, &At::root(node));
         let warnings = findings.finish()?;
@@ -122,7 +130,9 @@ impl ServeConfig {
                 .require(findings, "applications", applications)
                 .unwrap_or_default(),
             target_capacity: fields.optional(findings, "target_capacity", float_in(PERCENT)),
-            mobula: fields.optional(findings, "mobula", extension),
+            mobula: fields.optional(findings, "mobula", |findings, at| {
+                extension(findings, at, APPLICATION_EXTENSIONS)
+            }),
         };
         fields.close(findings, Unknown::Warn);
         Some(config.with_logging_inherited(logging))

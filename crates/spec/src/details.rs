@@ -64,7 +64,8 @@ impl Serialize for DeploymentConfig {
             ray_actor_options: &self.ray_actor_options,
             request_router_config: (!router.is_foreign()).then_some(router),
             rolling_update_percentage: self.rolling_update_percentage,
-            max_surge_percent: self.max_surge_percent,
+            // The document has Ray's default where the config gives none.
+            max_surge_percent: self.max_surge_percent.unwrap_or(0),
             gang_scheduling_config: self.gang_scheduling_config.as_ref(),
             deployment_actors: self.deployment_actors.as_ref(),
             max_replicas_per_node: self.max_replicas_per_node,

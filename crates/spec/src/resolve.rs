@@ -65,7 +65,8 @@ pub struct DeploymentConfig {
     pub gang_scheduling_config: Option<GangSchedulingConfig>,
     pub deployment_actors: Option<Vec<DeploymentActor>>,
     pub rolling_update_percentage: f64,
-    pub max_surge_percent: u32,
+    /// None: not given, start-first with one wave. Zero: stop-first.
+    pub max_surge_percent: Option<u32>,
     /// The application's, on its ingress deployment only.
     pub route_prefix: Option<String>,
     /// The application's, see [`crate::code_version`].
@@ -176,7 +177,7 @@ fn settle(
         rolling_update_percentage: options
             .rolling_update_percentage
             .unwrap_or(ROLLING_UPDATE_PERCENTAGE_DEFAULT),
-        max_surge_percent: options.max_surge_percent.unwrap_or(0),
+        max_surge_percent: options.max_surge_percent,
         route_prefix: app.route_prefix.clone().filter(|_| defaults.ingress),
         code_version: app.code_version().to_owned(),
     })

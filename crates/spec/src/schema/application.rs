@@ -10,7 +10,7 @@ use crate::limits::DEPLOYMENTS_MAX;
 use crate::node::Data;
 use crate::schema::deployment::DeploymentOverride;
 use crate::schema::logging::LoggingConfig;
-use crate::schema::{Extension, WILL_FAIL, extension, runtime_env};
+use crate::schema::{APPLICATION_EXTENSIONS, Extension, WILL_FAIL, extension, runtime_env};
 use crate::version;
 
 pub const APPLICATION_NAME_DEFAULT: &str = "default";
@@ -57,7 +57,9 @@ impl Application {
             .get(findings, "external_scaler_enabled", boolean)
             .unwrap_or(false);
         let logging_config = fields.optional(findings, "logging_config", LoggingConfig::read);
-        let mobula = fields.optional(findings, "mobula", extension);
+        let mobula = fields.optional(findings, "mobula", |findings, at| {
+            extension(findings, at, APPLICATION_EXTENSIONS)
+        });
         refuse_listen_address(findings, &mut fields);
         fields.close(findings, Unknown::Warn);
 

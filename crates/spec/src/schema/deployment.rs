@@ -20,7 +20,9 @@ use crate::schema::autoscaling::AutoscalingConfig;
 use crate::schema::logging::LoggingConfig;
 use crate::schema::placement::GangSchedulingConfig;
 use crate::schema::request_router::RequestRouterConfig;
-use crate::schema::{Extension, deployment_rules, extension, label_selector, warn_early};
+use crate::schema::{
+    DEPLOYMENT_EXTENSIONS, Extension, deployment_rules, extension, label_selector, warn_early,
+};
 
 /// How many replicas: a number, or as many as the load asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -103,7 +105,9 @@ impl DeploymentOverride {
         let name = fields.require(findings, "name", string);
         let options = DeploymentOptions::read(findings, &mut fields);
         deployment_rules::check(findings, at, &options);
-        let mobula = fields.optional(findings, "mobula", extension);
+        let mobula = fields.optional(findings, "mobula", |findings, at| {
+            extension(findings, at, DEPLOYMENT_EXTENSIONS)
+        });
         fields.close(findings, Unknown::Warn);
         Some(Self {
             name: name?,

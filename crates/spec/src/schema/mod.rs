@@ -14,9 +14,9 @@ pub(crate) mod runtime_env;
 
 use serde_json::{Map, Value};
 
-use crate::decode::{At, entries};
+use crate::decode::{At, boolean, entries};
 use crate::error::{Findings, LateError};
-use crate::node::{Node, entries_to_json};
+use crate::node::Node;
 
 /// The block under the key `mobula`: what Ray does not have. Ray ignores the key, so a file
 /// with it stays loadable there.
@@ -25,20 +25,39 @@ pub(crate) type Extension = Map<String, Value>;
 /// What a warning says of a value that is refused only after the config was accepted.
 pub(crate) const WILL_FAIL: &str = "the application will fail to deploy";
 
-/// Keys of the extension block, at the top, in an application and in a deployment. None yet.
-const EXTENSION_KNOWN: &[&str] = &[];
+/// Whether a rollout that fails is taken back by itself.
+const ROLLBACK: &str = "rollback";
+
+/// Keys of the extension block at the top and in an application.
+pub(crate) const APPLICATION_EXTENSIONS: &[&str] = &[ROLLBACK];
+
+/// Keys of the extension block in a deployment: a rollback takes back whole applications.
+pub(crate) const DEPLOYMENT_EXTENSIONS: &[&str] = &[];
 
 /// Unlike everywhere else an unknown key is a problem: the block is ours, so it is a typing
 /// error or belongs to a newer release.
-pub(crate) fn extension(findings: &mut Findings, at: &At<'_>) -> Option<Extension> {
-    let entries = entries(findings, at)?;
-    for entry in entries {
-        if !EXTENSION_KNOWN.contains(&entry.key.as_str()) {
-            at.entry(entry)
-                .problem(findings, "the key is not known here, no keys are known yet");
+pub(crate) fn extension(findings: &mut Findings, at: &At<'_>, known: &[&str]) -> Option<Extension> {
+    let mut extension = Extension::new();
+    for entry in entries(findings, at)? {
+        let field = at.entry(entry);
+        if !known.contains(&entry.key.as_str()) {
+            let allowed = if known.is_empty() {
+                "no keys are known at this level".to_owned()
+            } else {
+                format!("allowed: {}", known.join(", "))
+            };
+            field.problem(findings, format!("the key is not known here, {allowed}"));
+        } else if let Some(value) = boolean(findings, &field) {
+            // All keys that there are yet are switches.
+            extension.insert(entry.key.clone(), Value::Bool(value));
         }
     }
-    Some(entries_to_json(entries))
+    Some(extension)
+}
+
+/// What a block says about taking back failed rollouts, if anything.
+pub(crate) fn rollback(extension: Option<&Extension>) -> Option<bool> {
+    extension?.get(ROLLBACK)?.as_bool()
 }
 
 /// A tree made of JSON, read by a schema's reader: how values are checked that a config keeps
@@ -69,4 +88,55 @@ pub(crate) fn warn_early<'n, T>(
     let mut scratch = Findings::default();
     read(&mut scratch, at);
     findings.warn_of(scratch, WILL_FAIL);
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ServeConfig;
+
+    fn rolls_back(top: &str, application: &str) -> bool {
+        let text = format!("{top}\napplications: [{{import_path: 'a:b', {application}}}]");
+        let config = ServeConfig::from_yaml(&text).unwrap().config;
+        // What is stored says the same.
+        let stored = config.to_json().to_string();
+        let again = ServeConfig::from_json(stored.as_bytes()).unwrap().config;
+        let said = again.rolls_back(&again.applications[0]);
+        assert_eq!(config.rolls_back(&config.applications[0]), said);
+        said
+    }
+
+    #[test]
+    fn an_application_says_whether_it_rolls_back_before_the_top_does() {
+        assert!(rolls_back("", ""));
+        assert!(!rolls_back("mobula: {rollback: false}", ""));
+        assert!(!rolls_back("", "mobula: {rollback: no}"));
+        assert!(rolls_back(
+            "mobula: {rollback: false}",
+            "mobula: {rollback: true}"
+        ));
+        assert!(rolls_back("mobula: {}", "mobula: null"));
+    }
+
+    #[test]
+    fn unknown_keys_and_wrong_values_of_our_block_are_refused() {
+        for (text, named) in [
+            (
+                "applications: []\nmobula: {rolback: true}",
+                "mobula.rolback: the key is not known here, allowed: rollback",
+            ),
+            (
+                "applications: []\nmobula: {rollback: maybe}",
+                "mobula.rollback: must be true or false",
+            ),
+            (
+                "applications: [{import_path: 'a:b', deployments: \
+                 [{name: D, mobula: {rollback: true}}]}]",
+                "no keys are known at this level",
+            ),
+        ] {
+            let errors = ServeConfig::from_yaml(text).unwrap_err().to_string();
+            let plain = errors.replace(" (line 1)", "").replace(" (line 2)", "");
+            assert!(plain.contains(named), "{errors}");
+        }
+    }
 }
