@@ -4,19 +4,19 @@
 //! It has no opinion of its own: what a message means is `world::observe`, what follows is
 //! `world::plan`. Others see the world through replies and `watch` channels.
 
+mod changes;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
 use mobula_process::ids;
 use mobula_proto::v1;
-use mobula_store::StoreError;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::documents::{StoredConfig, StoredIntent};
 use crate::executor::Executor;
 use crate::loop_stats::LoopMeter;
 use crate::message::{Message, ScaleError, SessionNumber};
@@ -25,7 +25,7 @@ use crate::outbox::Outbox;
 use crate::record::record;
 use crate::status::{About, ApiType, LoopStats, document};
 use crate::world::observed::{Router, Worker};
-use crate::world::spec::DeploySpec;
+use crate::world::preview::preview;
 use crate::world::{DeploymentId, Event, Now, RouterId, WorkerId, World};
 
 /// The pause between two looks while something is under way that only time ends.
@@ -106,12 +106,8 @@ impl Actor for Controller {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Deploy {
-                config,
-                spec,
-                reply,
-            } => {
-                let answer = state.deploy(&config, *spec).await;
+            Message::Deploy { proposal, reply } => {
+                let answer = state.deploy(*proposal).await;
                 answered(reply.send(answer));
             }
             Message::DeleteAll { reply } => answered(reply.send(state.delete_all().await)),
@@ -123,6 +119,18 @@ impl Actor for Controller {
                 answered(reply.send(state.scale(deployment, target)));
             }
             // Questions change nothing, so nothing follows from them.
+            Message::Config { revision, reply } => {
+                answered(reply.send(state.config(revision).await));
+                return Ok(());
+            }
+            Message::History { reply } => {
+                answered(reply.send(state.executor.history().clone()));
+                return Ok(());
+            }
+            Message::Preview { spec, reply } => {
+                answered(reply.send(preview(&state.world, &spec)));
+                return Ok(());
+            }
             Message::Status { filter, reply } => {
                 answered(reply.send(state.status(filter)));
                 return Ok(());
@@ -192,40 +200,6 @@ impl State {
         }
     }
 
-    async fn deploy(
-        &mut self,
-        config: &StoredConfig,
-        spec: DeploySpec,
-    ) -> Result<Vec<String>, StoreError> {
-        self.executor.save_config(config).await?;
-        let mut warnings = Vec::new();
-        if let Some(serving) = &self.world.serving {
-            let same = serving.http_options == spec.serving.http_options
-                && serving.grpc_options == spec.serving.grpc_options
-                && serving.proxy_location == spec.serving.proxy_location;
-            if !same {
-                warnings.push(
-                    "http_options, grpc_options and proxy_location count when serving starts; \
-                     the changed ones wait for a shutdown and a new deploy"
-                        .to_owned(),
-                );
-            }
-        }
-        info!(
-            applications = spec.applications.len(),
-            "a config was accepted"
-        );
-        self.observe(Event::Deploy(Box::new(spec)));
-        Ok(warnings)
-    }
-
-    async fn delete_all(&mut self) -> Result<(), StoreError> {
-        self.executor.delete_config().await?;
-        info!("everything is being deleted");
-        self.observe(Event::DeleteAll);
-        Ok(())
-    }
-
     fn scale(&mut self, id: DeploymentId, target: u32) -> Result<(), ScaleError> {
         let application = self
             .world
@@ -239,7 +213,7 @@ impl State {
         if application.deleting || deployment.deleting {
             return Err(ScaleError::Deleted);
         }
-        if !application.external_scaler_enabled {
+        if !application.declared.external_scaler_enabled {
             return Err(ScaleError::NotEnabled);
         }
         info!(deployment = %id, target, "the scale route set a count");
@@ -331,18 +305,16 @@ impl State {
                 info!("{planned}");
                 self.world.apply(&planned.action, now);
             }
-            if let Err(error) = self
-                .executor
-                .save_intent(&StoredIntent::of(&self.world))
-                .await
-            {
+            self.world.mark_good();
+            let taken_back = self.take_back_failed().await;
+            if let Err(error) = self.save().await {
                 // Nothing is published that is not durable; the next tick tries again.
                 warn!(%error, "the decisions cannot be stored");
                 break;
             }
             let published = self.world.publish(now);
             self.outbox.publish(&self.world);
-            if plan.is_empty() && !published {
+            if plan.is_empty() && !published && !taken_back {
                 break;
             }
         }

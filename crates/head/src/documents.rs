@@ -5,10 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::history::History;
 use crate::world::{DeploymentId, WorkerId, World};
 
-/// The accepted config.
-pub const CONFIG_KEY: &str = "serve/config";
+/// The accepted configs: what became of each, and which one counts.
+pub const HISTORY_KEY: &str = "serve/history/index";
+
+/// Where releases without a history kept the one config.
+pub const LEGACY_CONFIG_KEY: &str = "serve/config";
 
 /// What the head decided.
 pub const INTENT_KEY: &str = "serve/intent";
@@ -16,12 +20,26 @@ pub const INTENT_KEY: &str = "serve/intent";
 /// The format that this release writes, and the newest that it reads.
 const FORMAT: u32 = 1;
 
-/// The accepted config, whole, and when that was.
+/// The config of one revision, and when it was accepted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StoredConfig {
     format: u32,
     pub deployed_time_s: f64,
     pub config: Value,
+    /// Applications that this revision did not speak about, and when they were declared.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub earlier: BTreeMap<String, f64>,
+    /// Applications that returned to this config when a newer one failed, and what failed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub taken_back: BTreeMap<String, String>,
+}
+
+/// The index of the history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct StoredHistory {
+    format: u32,
+    #[serde(flatten)]
+    history: History,
 }
 
 /// What a restarted head has to know before it acts: whom to wait for, and which counts the
@@ -33,6 +51,14 @@ pub struct StoredIntent {
     pub workers: BTreeSet<WorkerId>,
     /// (application, deployment, count) where it is not the config's.
     pub scaled: Vec<(String, String, u32)>,
+    /// The newest revision with which each application was RUNNING.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub good: BTreeMap<String, u64>,
+}
+
+/// The key of a revision's config; as many digits as a revision can have, so that they sort.
+pub fn config_key(revision: u64) -> String {
+    format!("serve/history/{revision:020}")
 }
 
 // === impl StoredConfig ===
@@ -44,7 +70,17 @@ impl StoredConfig {
             format: FORMAT,
             deployed_time_s,
             config,
+            earlier: BTreeMap::new(),
+            taken_back: BTreeMap::new(),
         }
+    }
+
+    /// When an application was declared.
+    pub fn declared_at_s(&self, application: &str) -> f64 {
+        self.earlier
+            .get(application)
+            .copied()
+            .unwrap_or(self.deployed_time_s)
     }
 
     /// The bytes to store.
@@ -54,10 +90,10 @@ impl StoredConfig {
     }
 
     /// Reads what was stored.
-    pub fn from_bytes(bytes: &[u8]) -> Result<StoredConfig, String> {
+    pub fn from_bytes(key: &str, bytes: &[u8]) -> Result<StoredConfig, String> {
         let stored: StoredConfig =
-            serde_json::from_slice(bytes).map_err(|error| format!("{CONFIG_KEY}: {error}"))?;
-        check_format(CONFIG_KEY, stored.format).map(|()| stored)
+            serde_json::from_slice(bytes).map_err(|error| format!("{key}: {error}"))?;
+        check_format(key, stored.format).map(|()| stored)
     }
 }
 
@@ -76,10 +112,19 @@ impl StoredIntent {
             .filter(|(_, deployment)| deployment.target != deployment.spec.target)
             .map(|(id, deployment)| (id.application, id.deployment, deployment.target))
             .collect();
+        let good = world
+            .applications
+            .iter()
+            .filter_map(|(name, application)| {
+                let good = application.good.as_ref()?;
+                Some((name.clone(), good.revision))
+            })
+            .collect();
         StoredIntent {
             format: FORMAT,
             workers,
             scaled,
+            good,
         }
     }
 
@@ -110,6 +155,22 @@ impl StoredIntent {
     }
 }
 
+/// The bytes of the index.
+pub fn history_to_bytes(history: &History) -> Vec<u8> {
+    let stored = StoredHistory {
+        format: FORMAT,
+        history: history.clone(),
+    };
+    serde_json::to_vec(&stored).unwrap_or_default()
+}
+
+/// Reads the index.
+pub fn history_from_bytes(bytes: &[u8]) -> Result<History, String> {
+    let stored: StoredHistory =
+        serde_json::from_slice(bytes).map_err(|error| format!("{HISTORY_KEY}: {error}"))?;
+    check_format(HISTORY_KEY, stored.format).map(|()| stored.history)
+}
+
 fn check_format(key: &str, format: u32) -> Result<(), String> {
     if format == FORMAT {
         return Ok(());
@@ -127,17 +188,14 @@ mod tests {
     fn a_newer_format_is_refused_and_not_guessed_at() {
         let stored = StoredConfig::new(serde_json::json!({"applications": []}), 1.5);
         assert_eq!(
-            StoredConfig::from_bytes(&stored.to_bytes()),
+            StoredConfig::from_bytes("k", &stored.to_bytes()),
             Ok(stored.clone())
         );
         let newer = StoredConfig {
             format: 2,
             ..stored
         };
-        let error = StoredConfig::from_bytes(&newer.to_bytes()).unwrap_err();
-        assert_eq!(
-            error,
-            "serve/config: format 2 is not known here, this release reads 1"
-        );
+        let error = StoredConfig::from_bytes("k", &newer.to_bytes()).unwrap_err();
+        assert_eq!(error, "k: format 2 is not known here, this release reads 1");
     }
 }

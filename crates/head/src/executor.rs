@@ -6,10 +6,14 @@
 use std::sync::Arc;
 
 use mobula_store::{Expect, StateStore, StoreError, Transaction, VALUE_BYTES_MAX};
-use tracing::warn;
+use tracing::{info, warn};
 
-use crate::documents::{CONFIG_KEY, INTENT_KEY, StoredConfig, StoredIntent};
+use crate::documents::{
+    HISTORY_KEY, INTENT_KEY, LEGACY_CONFIG_KEY, StoredConfig, StoredIntent, config_key,
+    history_from_bytes, history_to_bytes,
+};
 use crate::error::HeadError;
+use crate::history::{Accepted, End, History};
 
 /// How often a write with an unknown outcome is looked up before the caller is told so.
 const LOOKUPS_MAX: usize = 3;
@@ -17,7 +21,9 @@ const LOOKUPS_MAX: usize = 3;
 /// The store's content as this head knows it.
 pub struct Executor {
     store: Arc<dyn StateStore>,
-    config: Slot,
+    index: Slot,
+    /// What `index` holds.
+    history: History,
     intent: Slot,
 }
 
@@ -35,21 +41,32 @@ impl Executor {
     pub async fn load(store: Arc<dyn StateStore>) -> Result<Executor, HeadError> {
         let mut executor = Executor {
             store,
-            config: Slot::new(CONFIG_KEY),
+            index: Slot::new(HISTORY_KEY),
+            history: History::default(),
             intent: Slot::new(INTENT_KEY),
         };
-        executor.config.reload(&*executor.store).await?;
+        executor.index.reload(&*executor.store).await?;
         executor.intent.reload(&*executor.store).await?;
+        executor.read_index().map_err(HeadError::Stored)?;
+        if executor.index.bytes.is_none() {
+            executor.migrate().await?;
+        }
         Ok(executor)
     }
 
-    /// The config that was accepted last, if it was not deleted.
-    pub fn config(&self) -> Result<Option<StoredConfig>, HeadError> {
-        let bytes = self.config.bytes.as_deref();
-        bytes
-            .map(StoredConfig::from_bytes)
+    /// What was accepted, and what became of it.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// The config of a revision; None: it is not kept, or has none.
+    pub async fn config(&self, revision: u64) -> Result<Option<StoredConfig>, StoreError> {
+        let key = config_key(revision);
+        let found = self.store.get(&key).await?;
+        found
+            .map(|found| StoredConfig::from_bytes(&key, &found.value))
             .transpose()
-            .map_err(HeadError::Stored)
+            .map_err(StoreError::Corrupt)
     }
 
     /// What was decided last.
@@ -60,23 +77,79 @@ impl Executor {
         }
     }
 
-    /// Makes a config durable.
-    pub async fn save_config(&mut self, config: &StoredConfig) -> Result<(), StoreError> {
-        self.config
-            .write(&*self.store, Some(config.to_bytes()))
-            .await
+    /// Makes a config durable, and with it the history that names it as the current one.
+    pub async fn accept(
+        &mut self,
+        accepted: &Accepted,
+        config: Option<&StoredConfig>,
+    ) -> Result<(), StoreError> {
+        let mut extra = Transaction::default();
+        let mut history = accepted.history.clone();
+        if let Some(config) = config {
+            let bytes = config.to_bytes();
+            history = history.with_digest(&bytes);
+            extra = extra.put(config_key(accepted.revision), bytes);
+        }
+        for revision in &accepted.pruned {
+            extra = extra.delete(config_key(*revision));
+        }
+        self.write_index(&history, extra).await
     }
 
-    /// Makes it durable that nothing is deployed.
-    pub async fn delete_config(&mut self) -> Result<(), StoreError> {
-        self.config.write(&*self.store, None).await
+    /// Makes durable what became of the current config; costs nothing when it is the same.
+    pub async fn save_history(&mut self, history: &History) -> Result<(), StoreError> {
+        if *history == self.history {
+            return Ok(());
+        }
+        self.write_index(history, Transaction::default()).await
     }
 
     /// Makes the intent durable; costs nothing when it is the same.
     pub async fn save_intent(&mut self, intent: &StoredIntent) -> Result<(), StoreError> {
+        let bytes = intent.to_bytes();
         self.intent
-            .write(&*self.store, Some(intent.to_bytes()))
+            .write(&*self.store, bytes, Transaction::default())
             .await
+    }
+
+    async fn write_index(
+        &mut self,
+        history: &History,
+        extra: Transaction,
+    ) -> Result<(), StoreError> {
+        let bytes = history_to_bytes(history);
+        let written = self.index.write(&*self.store, bytes, extra).await;
+        // Also after a failure: somebody else may have written.
+        let read = self.read_index().map_err(StoreError::Corrupt);
+        written.and(read)
+    }
+
+    fn read_index(&mut self) -> Result<(), String> {
+        self.history = match self.index.bytes.as_deref() {
+            None => History::default(),
+            Some(bytes) => history_from_bytes(bytes)?,
+        };
+        Ok(())
+    }
+
+    /// Takes over the config of a release that kept no history.
+    async fn migrate(&mut self) -> Result<(), HeadError> {
+        let Some(found) = self.store.get(LEGACY_CONFIG_KEY).await? else {
+            return Ok(());
+        };
+        let config =
+            StoredConfig::from_bytes(LEGACY_CONFIG_KEY, &found.value).map_err(HeadError::Stored)?;
+        let accepted = History::default().accept(
+            config.deployed_time_s,
+            "deployed by an earlier release",
+            &End::Superseded,
+        );
+        let extra = Transaction::default()
+            .put(config_key(accepted.revision), config.to_bytes())
+            .delete(LEGACY_CONFIG_KEY);
+        self.write_index(&accepted.history, extra).await?;
+        info!("the config of an earlier release became the first of the history");
+        Ok(())
     }
 }
 
@@ -98,35 +171,35 @@ impl Slot {
         Ok(())
     }
 
+    /// Writes the key, and in the same transaction what else `transaction` holds.
     async fn write(
         &mut self,
         store: &dyn StateStore,
-        bytes: Option<Vec<u8>>,
+        bytes: Vec<u8>,
+        transaction: Transaction,
     ) -> Result<(), StoreError> {
-        if self.bytes == bytes {
+        if self.bytes.as_ref() == Some(&bytes) {
             return Ok(());
         }
-        let length = bytes.as_ref().map_or(0, Vec::len);
-        if length > VALUE_BYTES_MAX {
+        if bytes.len() > VALUE_BYTES_MAX {
             return Err(StoreError::Invalid(format!(
-                "{} would have {length} bytes, allowed are {VALUE_BYTES_MAX}",
-                self.key
+                "{} would have {} bytes, allowed are {VALUE_BYTES_MAX}",
+                self.key,
+                bytes.len()
             )));
         }
         let expect = self.revision.map_or(Expect::Absent, Expect::Revision);
-        let transaction = Transaction::default().check(self.key, expect);
-        let transaction = match &bytes {
-            Some(bytes) => transaction.put(self.key, bytes.clone()),
-            None => transaction.delete(self.key),
-        };
+        let transaction = transaction
+            .check(self.key, expect)
+            .put(self.key, bytes.clone());
         match store.commit(transaction).await {
             Ok(revision) => {
-                self.revision = bytes.as_ref().map(|_| revision);
-                self.bytes = bytes;
+                self.revision = Some(revision);
+                self.bytes = Some(bytes);
                 Ok(())
             }
             Err(error @ (StoreError::Unknown(_) | StoreError::Conflict { .. })) => {
-                self.look_up(store, bytes, error).await
+                self.look_up(store, &bytes, error).await
             }
             Err(
                 error @ (StoreError::Unavailable(_)
@@ -140,13 +213,13 @@ impl Slot {
     async fn look_up(
         &mut self,
         store: &dyn StateStore,
-        wanted: Option<Vec<u8>>,
+        wanted: &[u8],
         error: StoreError,
     ) -> Result<(), StoreError> {
         warn!(key = self.key, %error, "reading again what is stored");
         for _ in 0..LOOKUPS_MAX {
             if self.reload(store).await.is_ok() {
-                return if self.bytes == wanted {
+                return if self.bytes.as_deref() == Some(wanted) {
                     Ok(())
                 } else {
                     Err(error)

@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use mobula_store::{MemoryStore, StateStore, StoreError, Transaction, Versioned};
 use serde_json::json;
 
-use crate::documents::{CONFIG_KEY, StoredConfig};
+use crate::documents::{HISTORY_KEY, LEGACY_CONFIG_KEY, StoredConfig, config_key};
 use crate::executor::Executor;
+use crate::history::{End, REVISIONS_KEPT_MAX};
 
 /// What happens to the next commit.
 #[derive(Clone, Copy)]
@@ -58,23 +59,57 @@ fn config(name: &str) -> StoredConfig {
     )
 }
 
-async fn stored(store: &Faulty) -> Option<StoredConfig> {
-    let found = store.get(CONFIG_KEY).await.unwrap();
-    found.map(|found| StoredConfig::from_bytes(&found.value).unwrap())
+async fn stored(store: &Arc<Faulty>) -> Option<StoredConfig> {
+    let executor = Executor::load(store.clone()).await.unwrap();
+    executor.config(executor.history().current?).await.unwrap()
+}
+
+async fn save(executor: &mut Executor, name: &str) -> Result<(), StoreError> {
+    let accepted = executor.history().accept(1.0, "test", &End::Superseded);
+    executor.accept(&accepted, Some(&config(name))).await
+}
+
+#[tokio::test]
+async fn the_config_of_a_release_without_a_history_is_its_first_revision() {
+    let store = Arc::new(Faulty::default());
+    let old = Transaction::default().put(LEGACY_CONFIG_KEY, config("old").to_bytes());
+    store.commit(old).await.unwrap();
+    let executor = Executor::load(store.clone()).await.unwrap();
+    assert_eq!(executor.history().current, Some(1));
+    assert_eq!(stored(&store).await, Some(config("old")));
+    assert_eq!(store.get(LEGACY_CONFIG_KEY).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn configs_that_are_not_listed_any_more_are_not_stored_any_more() {
+    let store = Arc::new(Faulty::default());
+    let mut executor = Executor::load(store.clone()).await.unwrap();
+    for index in 0..2 * REVISIONS_KEPT_MAX {
+        save(&mut executor, &format!("c{index}")).await.unwrap();
+    }
+    let listed = executor.history().records.iter();
+    let mut keys: Vec<String> = listed.map(|record| config_key(record.revision)).collect();
+    keys.push(HISTORY_KEY.to_owned());
+    let found = store.list("serve/history/").await.unwrap();
+    assert_eq!(
+        found.into_iter().map(|(key, _)| key).collect::<Vec<_>>(),
+        keys
+    );
+    assert_eq!(keys.len(), REVISIONS_KEPT_MAX + 1);
 }
 
 #[tokio::test]
 async fn a_write_is_only_said_to_have_happened_when_it_is_stored() {
     let store = Arc::new(Faulty::default());
     let mut executor = Executor::load(store.clone()).await.unwrap();
-    executor.save_config(&config("one")).await.unwrap();
+    save(&mut executor, "one").await.unwrap();
     for (fault, happens) in [
         (Fault::Refused, false),
         (Fault::RequestLost, false),
         (Fault::AnswerLost, true),
     ] {
         *store.next.lock().unwrap() = Some(fault);
-        let said = executor.save_config(&config("two")).await.is_ok();
+        let said = save(&mut executor, "two").await.is_ok();
         assert_eq!(said, happens);
         let expected = if happens {
             config("two")
@@ -84,8 +119,9 @@ async fn a_write_is_only_said_to_have_happened_when_it_is_stored() {
         assert_eq!(stored(&store).await, Some(expected));
     }
     // After each of them the next write works.
-    executor.save_config(&config("three")).await.unwrap();
-    executor.delete_config().await.unwrap();
+    save(&mut executor, "three").await.unwrap();
+    let deleted = executor.history().delete(2.0);
+    executor.accept(&deleted, None).await.unwrap();
     assert_eq!(stored(&store).await, None);
 }
 
@@ -94,11 +130,11 @@ async fn a_write_of_somebody_else_is_not_overwritten_unseen() {
     let store = Arc::new(Faulty::default());
     let mut one = Executor::load(store.clone()).await.unwrap();
     let mut other = Executor::load(store.clone()).await.unwrap();
-    one.save_config(&config("one")).await.unwrap();
-    let error = other.save_config(&config("other")).await.unwrap_err();
+    save(&mut one, "one").await.unwrap();
+    let error = save(&mut other, "other").await.unwrap_err();
     assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
     assert_eq!(stored(&store).await, Some(config("one")));
     // Having read it, the next try is a decision.
-    other.save_config(&config("other")).await.unwrap();
+    save(&mut other, "other").await.unwrap();
     assert_eq!(stored(&store).await, Some(config("other")));
 }

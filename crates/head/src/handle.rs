@@ -10,8 +10,8 @@ use serde_json::Value;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::documents::StoredConfig;
-use crate::message::{Message, ScaleError, SessionNumber};
+use crate::history::History;
+use crate::message::{DeployError, Deployed, Found, Message, Proposal, ScaleError, SessionNumber};
 use crate::status::ApiType;
 use crate::world::DeploymentId;
 use crate::world::observed::{Router, Worker};
@@ -62,16 +62,29 @@ impl ControllerHandle {
     /// Makes a config durable, then true.
     pub async fn deploy(
         &self,
-        config: StoredConfig,
-        spec: DeploySpec,
-    ) -> Result<Result<Vec<String>, StoreError>, NoAnswer> {
-        let (config, spec) = (Box::new(config), Box::new(spec));
-        self.ask(|reply| Message::Deploy {
-            config,
-            spec,
-            reply,
-        })
-        .await
+        proposal: Proposal,
+    ) -> Result<Result<Deployed, DeployError>, NoAnswer> {
+        let proposal = Box::new(proposal);
+        self.ask(|reply| Message::Deploy { proposal, reply }).await
+    }
+
+    /// The config of a revision, or the current one.
+    pub async fn config(
+        &self,
+        revision: Option<u64>,
+    ) -> Result<Result<Found, StoreError>, NoAnswer> {
+        self.ask(|reply| Message::Config { revision, reply }).await
+    }
+
+    /// What was accepted, and what became of it.
+    pub async fn history(&self) -> Result<History, NoAnswer> {
+        self.ask(|reply| Message::History { reply }).await
+    }
+
+    /// What a config would do.
+    pub async fn preview(&self, spec: DeploySpec) -> Result<Value, NoAnswer> {
+        let spec = Box::new(spec);
+        self.ask(|reply| Message::Preview { spec, reply }).await
     }
 
     /// Starts deleting everything.

@@ -4,9 +4,11 @@ use mobula_proto::v1;
 use mobula_store::StoreError;
 use ractor::RpcReplyPort;
 use serde_json::Value;
+use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::documents::StoredConfig;
+use crate::history::{End, History};
 use crate::status::ApiType;
 use crate::world::observed::{Router, Worker};
 use crate::world::spec::DeploySpec;
@@ -18,11 +20,22 @@ pub type SessionNumber = u64;
 /// What the controller is told and asked. Everything but ticks and ends of sessions is asked
 /// with a reply, and who asks waits for it, so the mailbox is as long as there are askers.
 pub enum Message {
-    /// Make it durable, then true. The reply holds what is worth a warning.
+    /// Make it durable, then true.
     Deploy {
-        config: Box<StoredConfig>,
+        proposal: Box<Proposal>,
+        reply: RpcReplyPort<Result<Deployed, DeployError>>,
+    },
+    /// The newest revision, and the config of the one that is asked for or of the current one.
+    Config {
+        revision: Option<u64>,
+        reply: RpcReplyPort<Result<Found, StoreError>>,
+    },
+    /// What was accepted, and what became of it.
+    History { reply: RpcReplyPort<History> },
+    /// What the config would do.
+    Preview {
         spec: Box<DeploySpec>,
-        reply: RpcReplyPort<Result<Vec<String>, StoreError>>,
+        reply: RpcReplyPort<Value>,
     },
     /// Delete everything.
     DeleteAll {
@@ -71,6 +84,45 @@ pub enum Message {
     },
     /// Time passed; ticks of an older number do not count.
     Tick(u64),
+}
+
+/// A config that shall be deployed.
+#[derive(Clone, Debug)]
+pub struct Proposal {
+    pub config: StoredConfig,
+    pub spec: DeploySpec,
+    /// For the history.
+    pub reason: String,
+    /// What becomes of the current revision.
+    pub end: End,
+    /// The newest revision that it was made from; None: whatever that is.
+    pub expected: Option<u64>,
+}
+
+/// A config that counts now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deployed {
+    pub revision: u64,
+    /// What is worth a warning.
+    pub warnings: Vec<String>,
+}
+
+/// A config of the history.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The newest revision there is.
+    pub version: u64,
+    /// None: there is none, or it is not kept any more.
+    pub config: Option<StoredConfig>,
+}
+
+/// Why a config does not count.
+#[derive(Debug, Error)]
+pub enum DeployError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the newest revision is {newest}, not {expected}")]
+    Conflict { expected: u64, newest: u64 },
 }
 
 /// Why a count was not set.

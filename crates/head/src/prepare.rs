@@ -20,7 +20,8 @@ use serde_json::{Map, Value, json};
 
 use crate::world::Resources;
 use crate::world::spec::{
-    ApplicationSpec, BuiltApplication, DeploySpec, DeploymentSpec, Ingress, ReplicaSpec, Serving,
+    ApplicationSpec, BuiltApplication, DeploySpec, DeploymentSpec, Ingress, ReplicaSpec, Scope,
+    Serving,
 };
 
 /// Building reads a few files at most; whoever needs longer is stuck.
@@ -71,22 +72,56 @@ impl Preparer {
             .collect()
     }
 
-    /// Builds every application of the config.
+    /// Builds every application of the config. The revision is not known yet.
     pub async fn prepare(&self, config: &ServeConfig, deployed_time_s: f64) -> DeploySpec {
         let mut applications = Vec::with_capacity(config.applications.len());
         for application in &config.applications {
-            let built = self.build(application, config.target_capacity).await;
-            applications.push(ApplicationSpec {
-                name: application.name.clone(),
-                raw: application.raw.clone(),
-                external_scaler_enabled: application.external_scaler_enabled,
-                built,
-            });
+            let spec = self.application(config, application, deployed_time_s);
+            applications.push(spec.await);
         }
         DeploySpec {
             serving: serving(config),
             applications,
+            revision: 0,
+            scope: Scope::Whole,
+        }
+    }
+
+    /// Builds one application of the config; what is prepared speaks about it alone.
+    pub async fn prepare_only(
+        &self,
+        config: &ServeConfig,
+        name: &str,
+        deployed_time_s: f64,
+    ) -> DeploySpec {
+        let mut applications = Vec::new();
+        if let Some(application) = config.application(name) {
+            let spec = self.application(config, application, deployed_time_s);
+            applications.push(spec.await);
+        }
+        DeploySpec {
+            serving: serving(config),
+            applications,
+            revision: 0,
+            scope: Scope::Only(name.to_owned()),
+        }
+    }
+
+    /// Builds one application of the config.
+    pub async fn application(
+        &self,
+        config: &ServeConfig,
+        application: &Application,
+        deployed_time_s: f64,
+    ) -> ApplicationSpec {
+        ApplicationSpec {
+            name: application.name.clone(),
+            raw: application.raw.clone(),
+            external_scaler_enabled: application.external_scaler_enabled,
             deployed_time_s,
+            rollback: config.rolls_back(application),
+            taken_back: None,
+            built: self.build(application, config.target_capacity).await,
         }
     }
 
@@ -228,6 +263,9 @@ fn deployment(
         config: json!(config),
         target: config.first_replicas(target_capacity),
         rolling_update_fraction: config.rolling_update_percentage,
+        surge_fraction: config
+            .max_surge_percent
+            .map(|percent| f64::from(percent) / 100.0),
         max_queued_requests: config.max_queued_requests.as_i64(),
         backpressure_status_code: config.backpressure_config.status_code,
         backpressure_retry_after_s: config.backpressure_config.retry_after_s,

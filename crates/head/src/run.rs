@@ -1,6 +1,6 @@
 //! Wires the head up, in order of dependency, and takes it down in the reverse order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,6 @@ use mobula_process::access::Credentials;
 use mobula_process::metrics::MetricsHandle;
 use mobula_process::net::Listener;
 use mobula_process::token::Token;
-use mobula_spec::ServeConfig;
 use mobula_store::StateStore;
 use ractor::{Actor, ActorRef};
 use tokio::net::TcpListener;
@@ -28,9 +27,10 @@ use crate::metrics;
 use crate::outbox::Outbox;
 use crate::prepare::Preparer;
 use crate::provision::{Provisioner, WorkerSet};
+use crate::restore::restore;
 use crate::sessions::Sessions;
 use crate::status::About;
-use crate::world::{Event, Now, World};
+use crate::world::World;
 
 /// A peer that does not answer a ping within this time is gone; finds dead machines, whose
 /// connections nobody closes.
@@ -174,45 +174,6 @@ async fn start_controller(
         .map_err(|error| HeadError::Controller(error.to_string()))?;
     let controller = ControllerHandle::new(actor.clone(), table, serving);
     Ok((actor, task, controller))
-}
-
-/// The world as the store has it: the accepted config, built and waiting for workers.
-async fn restore(
-    executor: &Executor,
-    preparer: &Preparer,
-    about: &About,
-    workers_outlive_head: bool,
-) -> Result<World, HeadError> {
-    let version_base = (about.started_at_s * 1000.0) as u64;
-    let mut world = World::new(about.node_id.clone(), version_base);
-    let Some(stored) = executor.config()? else {
-        return Ok(world);
-    };
-    let checked = ServeConfig::from_json(stored.config.to_string().as_bytes())
-        .map_err(|errors| HeadError::Stored(errors.to_string()))?;
-    let spec = preparer
-        .prepare(&checked.config, stored.deployed_time_s)
-        .await;
-    let now = Now {
-        ms: 0,
-        unix_s: about.started_at_s,
-    };
-    info!(
-        applications = spec.applications.len(),
-        "the stored config is deployed again"
-    );
-    world.observe(Event::Deploy(Box::new(spec)), now);
-    let intent = executor.intent()?;
-    for (deployment, target) in intent.counts() {
-        world.observe(Event::Scale { deployment, target }, now);
-    }
-    let awaited = if workers_outlive_head {
-        intent.workers
-    } else {
-        BTreeSet::new()
-    };
-    world.awaited_workers = awaited;
-    Ok(world)
 }
 
 fn serve_cluster(

@@ -3,7 +3,6 @@
 use mobula_proto::v1;
 
 use crate::world::World;
-use crate::world::application_status::{AppState, status};
 use crate::world::deployment_status::State;
 use crate::world::intent::{Application, Deployment, Phase};
 use crate::world::spec::Ingress;
@@ -65,7 +64,7 @@ fn table_application(
         ingress_deployment: built.ingress.clone(),
         routes: routes.collect(),
         grpc_routes: grpc_routes.collect(),
-        running: status(application).0 == AppState::Running,
+        running: application.runs(),
         deployments: application
             .deployments
             .values()

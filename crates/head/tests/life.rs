@@ -156,7 +156,10 @@ async fn what_code_and_config_do_not_agree_on_fails_late_and_the_old_version_ser
     assert_eq!(app["status"], "DEPLOY_FAILED");
     let message = app["message"].as_str().unwrap();
     assert!(
-        message.ends_with("Deployment 'X' does not exist. Available: ['D']"),
+        message.ends_with(
+            "Deployment 'X' does not exist. Available: ['D']\nrolled back to revision 1, which \
+             is serving"
+        ),
         "{message}"
     );
     assert_eq!(replicas(&document, "app1", "D"), before);

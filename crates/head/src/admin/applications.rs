@@ -6,9 +6,11 @@ use http::HeaderValue;
 use mobula_spec::ServeConfig;
 use mobula_store::StoreError;
 
-use super::reply::{Reply, json_reply, text_reply};
+use super::reply::{Reply, json_reply, text_reply, with_revision};
 use super::{Admin, guard};
 use crate::documents::StoredConfig;
+use crate::history::End;
+use crate::message::{DeployError, Proposal};
 use crate::status::ApiType;
 
 /// DELETE answers after this time even if replicas are still stopping, as with Ray.
@@ -45,20 +47,29 @@ pub async fn put(admin: &Admin, body: &[u8]) -> Reply {
     if !unknown.is_empty() {
         return text_reply(400, unknown.join("\n"));
     }
-    let deployed_time_s = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0.0, |since| since.as_secs_f64());
+    let deployed_time_s = now_s();
     let spec = admin
         .preparer
         .prepare(&checked.config, deployed_time_s)
         .await;
-    let stored = StoredConfig::new(checked.config.to_json(), deployed_time_s);
-    match admin.controller.deploy(stored, spec).await {
-        Ok(Ok(late)) => {
+    let proposal = Proposal {
+        config: StoredConfig::new(checked.config.to_json(), deployed_time_s),
+        spec,
+        reason: "the whole config was deployed".to_owned(),
+        end: End::Superseded,
+        expected: None,
+    };
+    match admin.controller.deploy(proposal).await {
+        Ok(Ok(deployed)) => {
             let early = checked.warnings.iter().map(ToString::to_string);
-            accepted(early.chain(late).collect())
+            let warnings = early.chain(deployed.warnings).collect();
+            with_revision(
+                accepted_warnings(text_reply(200, ""), warnings),
+                deployed.revision,
+            )
         }
-        Ok(Err(error)) => store_failed(&error),
+        Ok(Err(DeployError::Store(error))) => store_failed(&error),
+        Ok(Err(error @ DeployError::Conflict { .. })) => text_reply(409, error.to_string()),
         Err(error) => text_reply(503, error.to_string()),
     }
 }
@@ -77,8 +88,15 @@ pub async fn delete(admin: &Admin) -> Reply {
     }
 }
 
-fn accepted(warnings: Vec<String>) -> Reply {
-    let mut reply = text_reply(200, "");
+/// Unix time.
+pub fn now_s() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// The answer with what was accepted and will not act.
+pub fn accepted_warnings(mut reply: Reply, warnings: Vec<String>) -> Reply {
     if !warnings.is_empty()
         && let Ok(value) = HeaderValue::from_str(&header_text(&warnings))
     {
@@ -87,7 +105,8 @@ fn accepted(warnings: Vec<String>) -> Reply {
     reply
 }
 
-fn store_failed(error: &StoreError) -> Reply {
+/// The answer to a change that is not durable.
+pub fn store_failed(error: &StoreError) -> Reply {
     let status = match error {
         StoreError::Invalid(_) => 400,
         StoreError::Conflict { .. }

@@ -5,8 +5,11 @@
 //! in its own file, and `access` says who is allowed in at all.
 
 mod access;
+mod application;
 mod applications;
 mod guard;
+mod history;
+mod preview;
 mod reply;
 mod route;
 mod scale;
@@ -120,6 +123,23 @@ impl Admin {
                 Err(refusal) => refusal,
             },
             Route::DeleteApplications => applications::delete(self).await,
+            Route::History => history::get(self).await,
+            Route::Rollback => match read_body(body).await {
+                Ok(body) => history::rollback(self, &body).await,
+                Err(refusal) => refusal,
+            },
+            Route::Preview => match read_body(body).await {
+                Ok(body) => preview::preview(self, &body).await,
+                Err(refusal) => refusal,
+            },
+            Route::GetApplication(name) => application::get(self, &name, from_browser).await,
+            Route::PutApplication(name) => match read_body(body).await {
+                Ok(body) => application::put(self, &name, &parts.headers, &body).await,
+                Err(refusal) => refusal,
+            },
+            Route::DeleteApplication(name) => {
+                application::delete(self, &name, &parts.headers).await
+            }
             Route::Scale {
                 application,
                 deployment,
@@ -157,6 +177,10 @@ const HOME: &str = "Mobula admin API\n\n\
     GET    /api/serve/applications/    what is deployed, and how it is\n\
     PUT    /api/serve/applications/    deploy a Serve config (JSON)\n\
     DELETE /api/serve/applications/    delete everything\n\
+    GET    /api/mobula/history         the configs of before, and what became of them\n\
+    POST   /api/mobula/rollback        back to one of them\n\
+    POST   /api/mobula/plan            what a Serve config would do, without doing it\n\
+    GET, PUT, DELETE /api/mobula/applications/{application}   one application\n\
     POST   /api/v1/applications/{application}/deployments/{deployment}/scale\n\
     GET    /api/ray/version            the Ray version this is compatible with\n\
     GET    /metrics                    of the head and all workers\n\

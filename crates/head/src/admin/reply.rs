@@ -1,7 +1,7 @@
 //! Answers, whole and in memory.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderValue};
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::Value;
@@ -26,6 +26,14 @@ pub fn text_reply(status: u16, text: impl Into<String>) -> Reply {
 
 pub fn json_reply(status: u16, value: &Value) -> Reply {
     reply(status, JSON, value.to_string())
+}
+
+/// Names the revision that the answer speaks about, for `If-Match`.
+pub fn with_revision(mut reply: Reply, revision: u64) -> Reply {
+    if let Ok(value) = HeaderValue::from_str(&format!("\"{revision}\"")) {
+        reply.headers_mut().insert(ETAG, value);
+    }
+    reply
 }
 
 pub fn error_reply(status: u16, message: &str) -> Reply {

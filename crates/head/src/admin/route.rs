@@ -17,6 +17,12 @@ pub enum Route {
     GetApplications,
     PutApplications,
     DeleteApplications,
+    History,
+    Rollback,
+    Preview,
+    GetApplication(String),
+    PutApplication(String),
+    DeleteApplication(String),
     Scale {
         application: String,
         deployment: String,
@@ -38,6 +44,10 @@ pub fn find(method: &Method, path: &str) -> Found {
         Method::GET | Method::HEAD => Found::Route(route),
         _ => Found::WrongMethod { allow: "GET,HEAD" },
     };
+    let post = |route| match *method {
+        Method::POST => Found::Route(route),
+        _ => Found::WrongMethod { allow: "POST" },
+    };
     match path {
         "/" => get(Route::Home),
         "/api/ray/version" | "/api/version" => get(Route::Version),
@@ -55,7 +65,30 @@ pub fn find(method: &Method, path: &str) -> Found {
                 allow: "DELETE,GET,HEAD,PUT",
             },
         },
-        _ => scale_path(method, path),
+        "/api/mobula/history" => get(Route::History),
+        "/api/mobula/rollback" => post(Route::Rollback),
+        "/api/mobula/plan" => post(Route::Preview),
+        _ => match path.strip_prefix("/api/mobula/applications/") {
+            Some(name) => application_path(method, name),
+            None => scale_path(method, path),
+        },
+    }
+}
+
+fn application_path(method: &Method, name: &str) -> Found {
+    let Some(name) = Some(name)
+        .filter(|name| !name.contains('/'))
+        .and_then(decoded)
+    else {
+        return Found::Nowhere;
+    };
+    match *method {
+        Method::GET | Method::HEAD => Found::Route(Route::GetApplication(name)),
+        Method::PUT => Found::Route(Route::PutApplication(name)),
+        Method::DELETE => Found::Route(Route::DeleteApplication(name)),
+        _ => Found::WrongMethod {
+            allow: "DELETE,GET,HEAD,PUT",
+        },
     }
 }
 
@@ -129,6 +162,22 @@ mod tests {
             }
         );
         let found = find(&Method::GET, "/api/v1/applications/a/deployments/b/scale");
+        assert_eq!(found, Found::WrongMethod { allow: "POST" });
+    }
+
+    #[test]
+    fn one_application_has_its_own_path() {
+        let found = find(&Method::PUT, "/api/mobula/applications/my%20app");
+        let route = Route::PutApplication("my app".to_owned());
+        assert_eq!(found, Found::Route(route));
+        for nowhere in [
+            "/api/mobula/applications/",
+            "/api/mobula/applications",
+            "/api/mobula/applications/a/b",
+        ] {
+            assert_eq!(find(&Method::PUT, nowhere), Found::Nowhere, "{nowhere}");
+        }
+        let found = find(&Method::GET, "/api/mobula/plan");
         assert_eq!(found, Found::WrongMethod { allow: "POST" });
     }
 

@@ -28,13 +28,14 @@ pub fn details(world: &World, about: &About, name: &str, application: &Applicati
         "docs_path": null,
         "status": state.name(),
         "message": message,
-        "last_deployed_time_s": application.deployed_time_s,
-        "deployed_app_config": application.raw,
+        "last_deployed_time_s": application.declared.deployed_time_s,
+        "deployed_app_config": application.declared.raw,
         "source": "declarative",
         "deployments": deployments,
     });
     if about.ray_version.has_topology() {
-        details["external_scaler_enabled"] = Value::Bool(application.external_scaler_enabled);
+        details["external_scaler_enabled"] =
+            Value::Bool(application.declared.external_scaler_enabled);
         details["deployment_topology"] =
             built.map_or(Value::Null, |built| topology(name, application, built));
     }

@@ -21,6 +21,15 @@ pub fn status(application: &Application) -> (AppState, String) {
     if let Some(failure) = &application.failure {
         return (AppState::DeployFailed, failure.clone());
     }
+    // What runs is the config before; that the newest failed is said until another one comes.
+    if let Some(failure) = &application.declared.taken_back {
+        return (AppState::DeployFailed, failure.clone());
+    }
+    state_of_deployments(application)
+}
+
+/// The worst of what runs.
+pub(super) fn state_of_deployments(application: &Application) -> (AppState, String) {
     let named = |state: State| {
         let names: Vec<String> = application
             .deployments

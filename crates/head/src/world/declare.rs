@@ -1,10 +1,11 @@
 //! What a new config means for what is already there.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::deployment_status::{Direction, StatusEvent};
-use super::intent::{Application, Deployment};
-use super::spec::{ApplicationSpec, BuiltApplication, DeploySpec, DeploymentSpec};
+use super::intent::{Application, Deployment, Replica};
+use super::spec::{ApplicationSpec, BuiltApplication, DeploySpec, DeploymentSpec, Scope};
 use super::starts::Starts;
 use super::{DeploymentId, World};
 
@@ -18,38 +19,47 @@ impl World {
             None => self.serving = Some(spec.serving),
         }
         self.shutting_down = false;
+        self.revision = spec.revision;
         let declared: Vec<String> = spec
             .applications
             .iter()
             .map(|application| application.name.clone())
             .collect();
         for application in spec.applications {
-            self.deploy_application(application, spec.deployed_time_s);
+            self.deploy_application(application);
         }
         for (name, application) in &mut self.applications {
-            if !declared.contains(name) {
+            let spoken_of = match &spec.scope {
+                Scope::Whole => true,
+                Scope::Only(only) => only == name,
+            };
+            if spoken_of && !declared.contains(name) {
                 application.delete();
             }
         }
     }
 
-    fn deploy_application(&mut self, spec: ApplicationSpec, deployed_time_s: f64) {
+    fn deploy_application(&mut self, spec: ApplicationSpec) {
+        let spec = Arc::new(spec);
         let application = self
             .applications
-            .entry(spec.name)
+            .entry(spec.name.clone())
             .or_insert_with(|| Application {
-                raw: spec.raw.clone(),
-                external_scaler_enabled: false,
+                declared: spec.clone(),
+                proven: false,
+                good: None,
                 built: None,
                 failure: None,
-                deployed_time_s,
                 deployments: BTreeMap::new(),
                 deleting: false,
             });
-        application.raw = spec.raw;
-        application.external_scaler_enabled = spec.external_scaler_enabled;
-        application.deployed_time_s = deployed_time_s;
-        match spec.built {
+        // What is known to run has nothing to prove, and nothing to be taken back to.
+        application.proven = application
+            .good
+            .as_ref()
+            .is_some_and(|good| good.spec.raw == spec.raw);
+        application.declared = spec.clone();
+        match spec.built.clone() {
             // The version before keeps serving; one that was being deleted goes on leaving.
             Err(failure) => {
                 application.failure = Some(failure);
@@ -91,6 +101,7 @@ impl Application {
         }
         self.deleting = true;
         self.failure = None;
+        self.good = None;
         for deployment in self.deployments.values_mut() {
             deployment.delete();
         }
@@ -142,6 +153,11 @@ impl Deployment {
             self.starts = Starts::for_version(&spec.replica.code_version);
         }
         self.spec = spec;
+        let serves = |replica: &Replica| self.is_current(replica) && replica.phase.is_answering();
+        if self.replicas.values().any(serves) {
+            // It is not new: it was there before, or still is.
+            self.starts.succeeded();
+        }
         if only_count {
             self.count_changes_to(target);
         } else {

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::resources::CPU;
 use super::spec::{
-    ApplicationSpec, BuiltApplication, DeploySpec, DeploymentSpec, Ingress, ReplicaSpec, Serving,
+    ApplicationSpec, BuiltApplication, DeploySpec, DeploymentSpec, Ingress, ReplicaSpec, Scope,
+    Serving,
 };
 use super::{Now, Resources};
 
@@ -25,6 +26,7 @@ pub struct Version {
     pub config: &'static str,
     pub target: u32,
     pub cpus: f64,
+    pub surge: Option<f64>,
 }
 
 pub const V1: Version = Version {
@@ -32,6 +34,7 @@ pub const V1: Version = Version {
     config: "c1",
     target: 1,
     cpus: 1.0,
+    surge: None,
 };
 
 pub fn deployment(version: Version) -> DeploymentSpec {
@@ -40,6 +43,7 @@ pub fn deployment(version: Version) -> DeploymentSpec {
         config: json!({"name": "D", "num_replicas": version.target}),
         target: version.target,
         rolling_update_fraction: 0.2,
+        surge_fraction: version.surge,
         max_queued_requests: -1,
         backpressure_status_code: 503,
         backpressure_retry_after_s: None,
@@ -66,6 +70,9 @@ pub fn application(name: &str, version: Version) -> ApplicationSpec {
         name: name.to_owned(),
         raw: json!({"name": name, "import_path": "test:app"}),
         external_scaler_enabled: false,
+        deployed_time_s: 1_700_000_000.5,
+        rollback: true,
+        taken_back: None,
         built: Ok(BuiltApplication {
             route_prefix: Some(format!("/{name}")),
             ingress: "D".to_owned(),
@@ -74,6 +81,13 @@ pub fn application(name: &str, version: Version) -> ApplicationSpec {
             deployments: vec![deployment(version)],
         }),
     }
+}
+
+/// The same, with an entry that differs with the version, as a user's would.
+pub fn told_apart(name: &str, version: Version) -> ApplicationSpec {
+    let mut application = application(name, version);
+    application.raw["args"] = json!({"version": format!("{version:?}")});
+    application
 }
 
 pub fn serving() -> Serving {
@@ -99,6 +113,7 @@ pub fn config(applications: Vec<ApplicationSpec>) -> DeploySpec {
     DeploySpec {
         serving: serving(),
         applications,
-        deployed_time_s: 1_700_000_000.5,
+        revision: 0,
+        scope: Scope::Whole,
     }
 }

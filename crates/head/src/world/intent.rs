@@ -3,10 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::deployment_status::Status;
-use super::spec::{BuiltApplication, DeploymentSpec, ReplicaSpec};
+use super::spec::{ApplicationSpec, BuiltApplication, DeploymentSpec, ReplicaSpec};
 use super::starts::Starts;
 use super::{ReplicaId, WorkerId};
 
@@ -16,21 +14,30 @@ pub const DEAD_REPLICAS_MAX: usize = 10;
 /// An application that is deployed, failed to deploy, or is on its way out.
 #[derive(Clone, Debug)]
 pub struct Application {
-    /// The user's own entry.
-    pub raw: Value,
-    /// Whether the scale route may set counts.
-    pub external_scaler_enabled: bool,
+    /// What the user declared of it.
+    pub declared: Arc<ApplicationSpec>,
+    /// It was RUNNING with what is declared.
+    pub proven: bool,
+    /// The newest config with which it was RUNNING.
+    pub good: Option<Good>,
     /// The last version whose code and entry fitted; it keeps serving when a newer one does
     /// not fit. Its `deployments` are superseded by those beside it here.
     pub built: Option<BuiltApplication>,
     /// Why the newest entry could not be applied.
     pub failure: Option<String>,
-    /// When it was last part of an accepted config.
-    pub deployed_time_s: f64,
     /// By name.
     pub deployments: BTreeMap<String, Deployment>,
     /// No longer declared: goes when its replicas are gone.
     pub deleting: bool,
+}
+
+/// A config that is known to run.
+#[derive(Clone, Debug)]
+pub struct Good {
+    /// The newest revision that holds it.
+    pub revision: u64,
+    /// The application in it.
+    pub spec: Arc<ApplicationSpec>,
 }
 
 /// A deployment and its replicas.

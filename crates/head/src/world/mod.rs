@@ -13,6 +13,7 @@ pub mod application_status;
 pub mod apply;
 mod declare;
 pub mod deployment_status;
+pub mod good;
 pub mod health;
 pub mod intent;
 pub mod notes;
@@ -20,6 +21,7 @@ pub mod observe;
 pub mod observed;
 pub mod placement;
 pub mod plan;
+pub mod preview;
 pub mod publish;
 pub mod reason;
 pub mod replica;
@@ -32,6 +34,8 @@ pub mod victims;
 
 #[cfg(test)]
 pub(crate) mod fixtures;
+#[cfg(test)]
+mod good_tests;
 #[cfg(test)]
 mod plan_tests;
 #[cfg(test)]
@@ -95,6 +99,8 @@ pub struct ReplicaKey {
 pub struct World {
     /// How the ingress is open; None: Serve is not running.
     pub serving: Option<Serving>,
+    /// The revision of the config that counts.
+    pub revision: u64,
     /// DELETE was asked for: `serving` goes when the last application is gone.
     pub shutting_down: bool,
     /// By name.
@@ -123,6 +129,7 @@ impl World {
     pub fn new(node_id: impl Into<String>, version_base: u64) -> World {
         World {
             serving: None,
+            revision: 0,
             shutting_down: false,
             applications: BTreeMap::new(),
             workers: BTreeMap::new(),

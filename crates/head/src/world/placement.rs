@@ -68,6 +68,13 @@ impl Free {
         Some(score.worker)
     }
 
+    /// A replica is thought away.
+    pub fn give_back(&mut self, replica: &Replica) {
+        if let Some(free) = self.0.get_mut(&replica.worker) {
+            free.add(&replica.spec.required);
+        }
+    }
+
     /// Whether a replica of that need would fit where `replica` is, if that one were gone.
     pub fn would_fit_without(&self, world: &World, replica: &Replica, need: &Resources) -> bool {
         let (Some(worker), Some(free)) = (

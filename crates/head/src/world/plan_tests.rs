@@ -60,6 +60,58 @@ fn a_new_version_starts_before_the_old_one_leaves() {
 }
 
 #[test]
+fn without_a_surge_the_old_ones_leave_a_wave_at_a_time() {
+    let two = Version {
+        target: 2,
+        surge: Some(0.0),
+        ..V1
+    };
+    let mut sim = running(two, &[4.0]);
+    deploy(&mut sim, Version { code: "v2", ..two });
+    assert_snapshot!(sim.head_step(), @r"
+    withdraw app#D#r0000004: old version first, at most 1 at once
+    start app#D#r0000005 on worker1: 1 of 2 replicas exist
+    ");
+    sim.settle();
+    assert_eq!(the_deployment(&sim).status.state, State::Healthy);
+}
+
+#[test]
+fn a_surge_of_all_starts_everything_at_once() {
+    let two = Version {
+        target: 2,
+        surge: Some(1.0),
+        ..V1
+    };
+    let mut sim = running(two, &[4.0]);
+    deploy(&mut sim, Version { code: "v2", ..two });
+    assert_snapshot!(sim.head_step(), @r"
+    start app#D#r0000005 on worker1: new version first, at most 2 beyond the target
+    start app#D#r0000006 on worker1: new version first, at most 2 beyond the target
+    ");
+    sim.settle();
+    assert_eq!(the_deployment(&sim).status.state, State::Healthy);
+}
+
+#[test]
+fn without_a_surge_a_version_that_fails_costs_one_wave() {
+    let two = Version {
+        target: 2,
+        surge: Some(0.0),
+        ..V1
+    };
+    let mut sim = running(two, &[4.0]);
+    let bad = Version {
+        code: BAD_CODE,
+        ..two
+    };
+    deploy(&mut sim, bad);
+    sim.settle();
+    assert_eq!(sim.phases(), [Phase::Running]);
+    assert_eq!(the_deployment(&sim).status.state, State::DeployFailed);
+}
+
+#[test]
 fn without_room_for_a_surge_the_old_one_leaves_first() {
     let mut sim = running(V1, &[1.0]);
     deploy(&mut sim, Version { code: "v2", ..V1 });

@@ -10,7 +10,9 @@ pub enum Reason {
     /// Fewer replicas than the target.
     BelowTarget { have: u32, target: u32 },
     /// A replica of the new version comes before one of the old goes.
-    NewVersionFirst { wave: u32 },
+    NewVersionFirst { beyond: u32 },
+    /// The config asks for old ones to leave before new ones come.
+    StopFirst { wave: u32 },
     /// A replacement comes before the one it replaces goes.
     ReplacementFirst,
     /// More replicas than the target.
@@ -63,8 +65,11 @@ impl fmt::Display for Reason {
             Reason::BelowTarget { have, target } => {
                 write!(f, "{have} of {target} replicas exist")
             }
-            Reason::NewVersionFirst { wave } => {
-                write!(f, "new version first, at most {wave} beyond the target")
+            Reason::NewVersionFirst { beyond } => {
+                write!(f, "new version first, at most {beyond} beyond the target")
+            }
+            Reason::StopFirst { wave } => {
+                write!(f, "old version first, at most {wave} at once")
             }
             Reason::ReplacementFirst => f.write_str("the replacement comes first"),
             Reason::AboveTarget { have, target } => {

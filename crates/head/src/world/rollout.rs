@@ -4,7 +4,7 @@
 //! most one wave beyond the target. Where no worker has room for a surge but would have with
 //! an old replica gone, it is stop-first, a wave at a time. The target is always reached
 //! before anything is surged. (Ray's default is stop-first; a deployment of one replica then
-//! has a gap.)
+//! has a gap. `max_surge_percent: 0` asks for it, a number above for a surge of that size.)
 
 use super::health::{has_its_config, is_to_be_replaced, on_draining_worker};
 use super::intent::{Deployment, Phase, Replica};
@@ -36,6 +36,7 @@ pub(super) fn plan(
     let mut standing = Standing::of(planner, deployment);
     retire_replaced(planner, id, deployment, &mut standing);
     retire_excess(planner, id, deployment, &mut standing);
+    stop_first(planner, id, deployment, &mut standing);
     configure(planner, id, deployment, &standing);
     if deployment.starts.gave_up || planner.now.ms < deployment.starts.retry_at_ms {
         return None;
@@ -48,6 +49,16 @@ pub fn wave(deployment: &Deployment) -> u32 {
     let part = deployment.spec.rolling_update_fraction * f64::from(deployment.target);
     // The small addition keeps 0.3 * 10 from becoming 2.
     ((part + 1e-9).floor() as u32).max(1)
+}
+
+/// How many replicas may exist beyond the target while versions change: one wave, or what the
+/// config says.
+pub fn surge(deployment: &Deployment) -> u32 {
+    match deployment.spec.surge_fraction {
+        None => wave(deployment),
+        // The small subtraction keeps 0.1 * 30 from becoming 4.
+        Some(part) => (part * f64::from(deployment.target) - 1e-9).ceil() as u32,
+    }
 }
 
 // === impl Standing ===
@@ -124,6 +135,34 @@ fn retire_replaced(
                 standing.leaving += 1;
                 planner.retire(id, replica_id, replica.phase, why);
             }
+        }
+    }
+    standing.replace = stay;
+}
+
+/// Where the config forbids a surge, old replicas leave before new ones come: as many as leave
+/// all but one wave of the target answering, so that new ones that fail stop it.
+fn stop_first(
+    planner: &mut Planner<'_>,
+    id: &DeploymentId,
+    deployment: &Deployment,
+    standing: &mut Standing<'_>,
+) {
+    if surge(deployment) > 0 || deployment.starts.gave_up {
+        return;
+    }
+    let wave = wave(deployment);
+    let enough = deployment.target.saturating_sub(wave) as usize;
+    let mut answering = standing.answering();
+    let mut stay = Vec::new();
+    for (replica_id, replica) in std::mem::take(&mut standing.replace) {
+        let is_old = !deployment.is_current(replica) && replica.phase.is_answering();
+        if is_old && answering > enough {
+            answering -= 1;
+            standing.leaving += 1;
+            planner.retire(id, replica_id, replica.phase, Reason::StopFirst { wave });
+        } else {
+            stay.push((replica_id, replica));
         }
     }
     standing.replace = stay;
@@ -217,7 +256,13 @@ fn start(
     let wave = wave(deployment);
     let live = standing.live();
     let to_target = target.saturating_sub(live);
-    let surge = (target + wave as usize).saturating_sub(live + standing.leaving);
+    // Replacements of what is not well, or on a worker that leaves, always come first.
+    let changes = standing
+        .replace
+        .iter()
+        .any(|(_, replica)| !deployment.is_current(replica));
+    let beyond = if changes { surge(deployment) } else { wave };
+    let surge = (target + beyond as usize).saturating_sub(live + standing.leaving);
     let starts = missing.min(to_target.max(surge));
     for started in 0..starts {
         let Some(worker) = planner
@@ -244,7 +289,7 @@ fn start(
             .iter()
             .any(|(_, r)| !deployment.is_current(r))
         {
-            Reason::NewVersionFirst { wave }
+            Reason::NewVersionFirst { beyond }
         } else {
             Reason::ReplacementFirst
         };

@@ -9,7 +9,8 @@ use super::fixtures::at;
 use super::intent::Phase;
 use super::observed::{ReplicaReport, ReportedState, Router, Worker};
 use super::resources::CPU;
-use super::rollout::wave;
+use super::rollout::{surge, wave};
+use super::spec::{DeploySpec, Scope};
 use super::{Event, Resources, World, apply_all};
 
 pub struct Sim {
@@ -17,6 +18,8 @@ pub struct Sim {
     pub now_ms: u64,
     pub workers: BTreeMap<String, SimWorker>,
     pub routers: BTreeMap<String, v1::RouteTable>,
+    /// Failed rollouts are taken back, as the controller does it.
+    pub rollback: bool,
     next_id: u64,
     /// Ids that a worker reported as failed or as leaving by itself: nobody waits for those.
     excused: BTreeSet<String>,
@@ -51,6 +54,7 @@ impl Sim {
             now_ms: 0,
             workers: BTreeMap::new(),
             routers: BTreeMap::new(),
+            rollback: false,
             next_id: 0,
             excused: BTreeSet::new(),
         }
@@ -97,12 +101,30 @@ impl Sim {
         let again = self.world.plan(now, &mut new_id);
         assert!(again.is_empty(), "a plan after\n{plan}still wants\n{again}");
         self.next_id = next;
+        self.take_back();
         let before = self.world.published.assignments().clone();
         self.world.publish(now);
         self.invariant_tables_name_only_ready_replicas();
         self.invariant_out_of_tables_before_dropped(&before);
         self.invariant_never_more_than_a_wave_beyond_the_target();
         plan
+    }
+
+    fn take_back(&mut self) {
+        if !self.rollback {
+            return;
+        }
+        self.world.mark_good();
+        for failed in self.world.failed_rollouts() {
+            let serving = self.world.serving.clone().expect("something is deployed");
+            let spec = DeploySpec {
+                serving,
+                applications: vec![failed.spec],
+                revision: self.world.revision + 1,
+                scope: Scope::Only(failed.application),
+            };
+            self.observe(Event::Deploy(Box::new(spec)));
+        }
     }
 
     pub fn report(&mut self, id: &str) {
@@ -386,7 +408,7 @@ impl Sim {
                 .filter(|r| r.phase.is_live())
                 .count() as u32;
             assert!(
-                live <= deployment.target + wave(deployment),
+                live <= deployment.target + surge(deployment).max(wave(deployment)),
                 "{live} live replicas of {id} with target {}",
                 deployment.target
             );

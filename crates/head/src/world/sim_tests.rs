@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::Event;
 use super::application_status::{AppState, status};
-use super::fixtures::{V1, Version, application, config};
+use super::fixtures::{V1, Version, config, told_apart};
 use super::health::is_right;
 use super::observed::ReportedState;
 use super::sim::{BAD_CODE, Sim};
@@ -15,6 +15,7 @@ enum Op {
         code: u8,
         config: u8,
         target: u32,
+        surge: u8,
     },
     DeployNothing,
     DeleteAll,
@@ -52,8 +53,8 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        2 => (0..3u8, 0..3u8, 0..4u32)
-            .prop_map(|(code, config, target)| Op::Deploy { code, config, target }),
+        2 => (0..3u8, 0..3u8, 0..4u32, 0..3u8)
+            .prop_map(|(code, config, target, surge)| Op::Deploy { code, config, target, surge }),
         1 => Just(Op::DeployNothing),
         1 => Just(Op::DeleteAll),
         1 => (0..4u32).prop_map(Op::Scale),
@@ -85,11 +86,12 @@ fn nth(names: impl Iterator<Item = String>, index: u8) -> Option<String> {
     (!names.is_empty()).then(|| names[usize::from(index) % names.len()].clone())
 }
 
-fn version(code: u8, config: u8, target: u32) -> Version {
+fn version(code: u8, config: u8, target: u32, surge: u8) -> Version {
     Version {
         code: [BAD_CODE, "v1", "v2"][usize::from(code)],
         config: ["c0", "c1", "c2"][usize::from(config)],
         target,
+        surge: [None, Some(0.0), Some(1.0)][usize::from(surge)],
         ..V1
     }
 }
@@ -102,8 +104,11 @@ fn run(sim: &mut Sim, op: &Op) {
             code,
             config: with,
             target,
+            surge,
         } => {
-            let spec = config(vec![application("app", version(*code, *with, *target))]);
+            let version = version(*code, *with, *target, *surge);
+            let mut spec = config(vec![told_apart("app", version)]);
+            spec.revision = sim.world.revision + 1;
             sim.observe(Event::Deploy(Box::new(spec)));
         }
         Op::DeployNothing => sim.observe(Event::Deploy(Box::new(config(Vec::new())))),
@@ -202,6 +207,32 @@ fn end_faults(sim: &mut Sim) {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn with_rollback_a_config_that_ran_is_always_returned_to(
+        ops in prop::collection::vec(op(), 0..120),
+    ) {
+        let mut sim = Sim::new();
+        sim.rollback = true;
+        for op in &ops {
+            run(&mut sim, op);
+        }
+        end_faults(&mut sim);
+        sim.settle();
+        for (name, application) in &sim.world.applications {
+            // Without replicas even what cannot start runs.
+            let good = application.good.as_ref().filter(|good| {
+                let built = good.spec.built.as_ref().expect("these can be built");
+                built.deployments[0].replica.code_version != BAD_CODE
+            });
+            if good.is_some() {
+                prop_assert!(application.runs(), "{name}: {application:#?}");
+                let (state, message) = status(application);
+                let taken_back = application.declared.taken_back.is_some();
+                prop_assert_eq!(state == AppState::DeployFailed, taken_back, "{}", message);
+            }
+        }
+    }
 
     #[test]
     fn after_faults_end_the_goal_is_reached(ops in prop::collection::vec(op(), 0..120)) {

@@ -17,8 +17,18 @@ pub struct DeploySpec {
     pub serving: Serving,
     /// The applications in the order of the document.
     pub applications: Vec<ApplicationSpec>,
-    /// Stamped on all applications of the document, as Ray does.
-    pub deployed_time_s: f64,
+    /// Its place in the history.
+    pub revision: u64,
+    /// What it speaks about.
+    pub scope: Scope,
+}
+
+/// What a config speaks about: what is in its scope and not in it shall go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Whole,
+    /// One application; the others stay as they are.
+    Only(String),
 }
 
 /// How the ingress is opened, and what else is said once for all applications.
@@ -66,6 +76,12 @@ pub struct ApplicationSpec {
     pub raw: Value,
     /// Whether the scale route may set counts.
     pub external_scaler_enabled: bool,
+    /// When it was declared; one time for all applications of a document, as with Ray.
+    pub deployed_time_s: f64,
+    /// Whether it returns to the last good config when it fails.
+    pub rollback: bool,
+    /// A newer config failed and this one took its place again: what the status says of it.
+    pub taken_back: Option<String>,
     /// The application as its code and its entry make it, or why they do not fit together.
     pub built: Result<BuiltApplication, String>,
 }
@@ -96,6 +112,9 @@ pub struct DeploymentSpec {
     pub target: u32,
     /// Part of the target that may be in transition at once, above 0 and at most 1.
     pub rolling_update_fraction: f64,
+    /// Part of the target that may exist beyond it while replicas are replaced; zero: old ones
+    /// leave first. None: as much as may be in transition.
+    pub surge_fraction: Option<f64>,
     /// Per router; -1: no limit of the user's.
     pub max_queued_requests: i64,
     /// 503 or 429.
