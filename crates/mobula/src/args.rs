@@ -44,6 +44,14 @@ pub enum Command {
     Worker(WorkerArgs),
     /// Deploy a config to a running Mobula
     Deploy(DeployArgs),
+    /// Delete one application
+    Delete(DeleteArgs),
+    /// Say what deploying a config would do, without doing it
+    Plan(PlanArgs),
+    /// Show the configs of before and what became of them
+    History(HistoryArgs),
+    /// Deploy a config of before
+    Rollback(RollbackArgs),
     /// Show the state of the deployed applications
     Status(ReadArgs),
     /// Show the deployed config
@@ -200,6 +208,46 @@ pub struct AddressArgs {
 pub struct DeployArgs {
     /// Serve config, YAML
     pub config: PathBuf,
+    /// Deploy only this application of the config, and leave the others as they are
+    #[arg(long)]
+    pub app: Option<String>,
+    /// Only while this revision is the newest
+    #[arg(long, requires = "app")]
+    pub revision: Option<u64>,
+    #[command(flatten)]
+    pub address: AddressArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct DeleteArgs {
+    /// The application
+    pub name: String,
+    /// Only while this revision is the newest
+    #[arg(long)]
+    pub revision: Option<u64>,
+    #[command(flatten)]
+    pub address: AddressArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Serve config, YAML
+    pub config: PathBuf,
+    #[command(flatten)]
+    pub address: AddressArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    #[command(flatten)]
+    pub address: AddressArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// Which one [default: the newest whose applications were all RUNNING, other than the current]
+    #[arg(long)]
+    pub revision: Option<u64>,
     #[command(flatten)]
     pub address: AddressArgs,
 }

@@ -12,6 +12,9 @@ use crate::args::{DeployArgs, ValidateArgs};
 
 /// Checks a config file and sends it.
 pub async fn deploy(args: &DeployArgs) -> Result<()> {
+    if let Some(application) = &args.app {
+        return super::application::deploy(args, application).await;
+    }
     let document = read_config(&args.config)?;
     let target = Target::from_args(&args.address)?;
     let answer = send(&target, Method::PUT, APPLICATIONS, document).await?;

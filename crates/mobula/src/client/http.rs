@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HeaderValue};
+use http::header::{AUTHORIZATION, HeaderValue, IF_MATCH};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
@@ -53,6 +53,17 @@ impl Answer {
 
 /// Sends one request to the admin API.
 pub async fn send(target: &Target, method: Method, path: &str, body: Vec<u8>) -> Result<Answer> {
+    send_if(target, method, path, body, None).await
+}
+
+/// Sends one request that counts only while that revision is the newest.
+pub async fn send_if(
+    target: &Target,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+    revision: Option<u64>,
+) -> Result<Answer> {
     let address = &target.address;
     let base = address.trim_end_matches('/');
     if !base.starts_with("http://") {
@@ -64,6 +75,10 @@ pub async fn send(target: &Target, method: Method, path: &str, body: Vec<u8>) ->
         .header("content-type", "application/json")
         .header("user-agent", concat!("mobula/", env!("CARGO_PKG_VERSION")))
         .body(Full::new(Bytes::from(body)))?;
+    if let Some(revision) = revision {
+        let value = HeaderValue::from_str(&format!("\"{revision}\""))?;
+        request.headers_mut().insert(IF_MATCH, value);
+    }
     if let Some(token) = &target.token {
         let mut value = HeaderValue::from_str(&token.bearer())?;
         value.set_sensitive(true);

@@ -1,7 +1,10 @@
 //! The client side: commands that speak to the admin API of a running Mobula (or Ray head).
 
+pub mod application;
 pub mod deploy;
+pub mod history;
 pub mod http;
+pub mod plan;
 pub mod show;
 pub mod shutdown;
 pub mod target;
