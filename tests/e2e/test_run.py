@@ -91,5 +91,5 @@ def _refused(server: Server) -> bool:
     try:
         socket.create_connection(("127.0.0.1", server.http_port), timeout=2).close()
         return False
-    except ConnectionRefusedError:
+    except ConnectionError:
         return True
