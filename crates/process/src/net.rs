@@ -6,9 +6,11 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint};
 
@@ -31,6 +34,14 @@ pub const CONNECT_SECONDS_MAX: Duration = Duration::from_secs(5);
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a ping may stay unanswered.
 pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connections that one listener has at once. Every worker dials the head once and every router
+/// dials the head and every worker once; the rest are strangers, who shall not use up all
+/// descriptors before they have shown what they know.
+pub const CONNECTIONS_MAX: usize = 4096;
+
+/// The pause after an accept that failed, usually for want of file descriptors.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// HTTP/2 window of one stream and of one connection. Bodies have their own credit per request
 /// (`mobula_proto::limits`), so this only has to be large enough never to be what limits.
@@ -74,10 +85,13 @@ pub enum Listener {
 /// A connection of either kind.
 pub enum Io {
     /// Unix.
-    Unix(UnixStream),
+    Unix(UnixStream, Option<Place>),
     /// TCP.
-    Tcp(TcpStream),
+    Tcp(TcpStream, Option<Place>),
 }
+
+/// One of the connections that a listener has at once.
+type Place = OwnedSemaphorePermit;
 
 // === impl Addr ===
 
@@ -197,14 +211,50 @@ impl Listener {
         }
     }
 
+    /// Another handle of the same socket: one can be closed while the other goes on accepting.
+    ///
+    /// # Errors
+    /// When the process has no descriptors left.
+    pub fn try_clone(&self) -> Result<Listener, NetError> {
+        let descriptor = match self {
+            Listener::Unix(listener, _) => listener.as_fd().try_clone_to_owned(),
+            Listener::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
+        };
+        let cloned = descriptor.and_then(|descriptor| match self {
+            Listener::Unix(_, path) => UnixListener::from_std(descriptor.into())
+                .map(|listener| Listener::Unix(listener, path.clone())),
+            Listener::Tcp(_) => TcpListener::from_std(descriptor.into()).map(Listener::Tcp),
+        });
+        match cloned {
+            Ok(listener) => Ok(listener),
+            Err(error) => Err(io_error(
+                "listen on",
+                &self.local_addr()?,
+                error.to_string(),
+            )),
+        }
+    }
+
     /// The connections that come in, for tonic's `serve_with_incoming_shutdown`.
     pub fn into_incoming(self) -> impl Stream<Item = io::Result<Io>> + Send + 'static {
-        futures_util::stream::unfold(self, |listener| async move {
+        self.incoming(CONNECTIONS_MAX)
+    }
+
+    fn incoming(self, most: usize) -> impl Stream<Item = io::Result<Io>> + Send + 'static {
+        let places = Arc::new(Semaphore::new(most));
+        futures_util::stream::unfold((self, places), |(listener, places)| async move {
+            // Accepting only with a place leaves the rest to the kernel's queue. The semaphore
+            // is never closed.
+            let place = Arc::clone(&places).acquire_owned().await.ok();
             let accepted = match &listener {
-                Listener::Unix(unix, _) => unix.accept().await.map(|(io, _)| Io::Unix(io)),
-                Listener::Tcp(tcp) => tcp.accept().await.map(|(io, _)| Io::tcp(io)),
+                Listener::Unix(unix, _) => unix.accept().await.map(|(io, _)| Io::Unix(io, place)),
+                Listener::Tcp(tcp) => tcp.accept().await.map(|(io, _)| Io::tcp(io, place)),
             };
-            Some((accepted, listener))
+            if accepted.is_err() {
+                // The server asks for the next one at once.
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+            Some((accepted, (listener, places)))
         })
     }
 }
@@ -214,16 +264,16 @@ impl Listener {
 impl Io {
     async fn open(addr: &Addr) -> io::Result<Io> {
         match addr {
-            Addr::Unix(path) => UnixStream::connect(path).await.map(Io::Unix),
-            Addr::Tcp(text) => TcpStream::connect(text).await.map(Io::tcp),
+            Addr::Unix(path) => UnixStream::connect(path).await.map(|io| Io::Unix(io, None)),
+            Addr::Tcp(text) => TcpStream::connect(text).await.map(|io| Io::tcp(io, None)),
         }
     }
 
-    fn tcp(stream: TcpStream) -> Io {
+    fn tcp(stream: TcpStream, place: Option<Place>) -> Io {
         // Frames are already batched, waiting for more only adds delay. Failing to set it costs
         // latency, not correctness.
         let _ = stream.set_nodelay(true);
-        Io::Tcp(stream)
+        Io::Tcp(stream, place)
     }
 }
 
@@ -232,8 +282,8 @@ impl Connected for Io {
 
     fn connect_info(&self) -> Peer {
         match self {
-            Io::Unix(_) => Peer(None),
-            Io::Tcp(stream) => Peer(stream.peer_addr().ok()),
+            Io::Unix(..) => Peer(None),
+            Io::Tcp(stream, _) => Peer(stream.peer_addr().ok()),
         }
     }
 }
@@ -245,8 +295,8 @@ impl AsyncRead for Io {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Io::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-            Io::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Io::Unix(stream, _) => Pin::new(stream).poll_read(cx, buf),
+            Io::Tcp(stream, _) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -258,8 +308,8 @@ impl AsyncWrite for Io {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Io::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-            Io::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Io::Unix(stream, _) => Pin::new(stream).poll_write(cx, buf),
+            Io::Tcp(stream, _) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -269,35 +319,37 @@ impl AsyncWrite for Io {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Io::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Io::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Io::Unix(stream, _) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Io::Tcp(stream, _) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Io::Unix(stream) => stream.is_write_vectored(),
-            Io::Tcp(stream) => stream.is_write_vectored(),
+            Io::Unix(stream, _) => stream.is_write_vectored(),
+            Io::Tcp(stream, _) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Io::Unix(stream) => Pin::new(stream).poll_flush(cx),
-            Io::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Unix(stream, _) => Pin::new(stream).poll_flush(cx),
+            Io::Tcp(stream, _) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Io::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-            Io::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Unix(stream, _) => Pin::new(stream).poll_shutdown(cx),
+            Io::Tcp(stream, _) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::{FutureExt, StreamExt};
+
     use super::*;
 
     #[test]
@@ -324,6 +376,20 @@ mod tests {
         assert!(listen(&addr).await.is_err(), "somebody listens there");
         drop(first);
         assert!(listen(&addr).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn no_more_connections_are_accepted_than_have_a_place() {
+        let listener = listen(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut incoming = Box::pin(listener.incoming(1));
+        let _first = Io::open(&addr).await.unwrap();
+        let accepted = incoming.next().await.unwrap().unwrap();
+        let _second = Io::open(&addr).await.unwrap();
+        let mut next = incoming.next();
+        assert!((&mut next).now_or_never().is_none(), "the place is taken");
+        drop(accepted);
+        assert!(next.await.unwrap().is_ok());
     }
 
     #[tokio::test]
