@@ -53,8 +53,13 @@ PY
 
 by_apt() { # Debian's version, sha256 of the package
   command -v apt-get >/dev/null || fail "apt-get is needed to fetch $version"
-  (cd "$staging" && apt-get download --quiet "etcd-server=$1" >&2) ||
-    fail "apt-get could not download etcd-server=$1 (it is in Debian 12; perhaps 'apt-get update' is due)"
+  download() { (cd "$staging" && apt-get "$@" download --quiet "etcd-server=$package_version" >&2); }
+  local package_version="$1" lists="$staging/lists"
+  # A machine whose package lists were never fetched gets lists of its own, which needs no root.
+  download 2>/dev/null || {
+    mkdir -p "$lists/partial"
+    apt-get -o "Dir::State::Lists=$lists" --quiet update >&2 && download -o "Dir::State::Lists=$lists"
+  } || fail "apt-get could not download etcd-server=$1 (it is in Debian 12)"
   local package
   package="$(echo "$staging"/etcd-server_*.deb)"
   echo "$2  $package" | sha256sum --check --status || fail "etcd-server=$1 has another hash than expected"

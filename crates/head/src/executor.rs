@@ -202,7 +202,8 @@ impl Slot {
                 self.look_up(store, &bytes, error).await
             }
             Err(
-                error @ (StoreError::Unavailable(_)
+                error @ (StoreError::Fenced
+                | StoreError::Unavailable(_)
                 | StoreError::Invalid(_)
                 | StoreError::Corrupt(_)),
             ) => Err(error),

@@ -12,6 +12,7 @@ pub mod assignments;
 mod controller;
 mod documents;
 mod edit;
+mod elected;
 mod error;
 mod executor;
 #[cfg(test)]
@@ -37,5 +38,6 @@ mod table_tests;
 mod wire;
 pub mod world;
 
+pub use elected::{ElectedConfig, run_elected};
 pub use error::HeadError;
 pub use run::{HeadConfig, run};

@@ -99,9 +99,44 @@ pub struct HeadArgs {
     #[arg(long)]
     pub state_dir: Option<PathBuf>,
     #[command(flatten)]
+    pub etcd: EtcdArgs,
+    #[command(flatten)]
     pub admin: AdminTokenArgs,
     #[command(flatten)]
     pub access: AccessArgs,
+}
+
+/// State in etcd, for several heads of which one leads.
+#[derive(Debug, Args)]
+pub struct EtcdArgs {
+    /// etcd's URLs; with them any number of heads may run, and one leads
+    #[arg(long, value_delimiter = ',', conflicts_with = "state_dir")]
+    pub etcd: Vec<String>,
+    /// The cluster's name: clusters with different names share an etcd without seeing each other
+    #[arg(long, default_value = "default", requires = "etcd")]
+    pub cluster: String,
+    /// Where the other heads reach this one's admin API [default: http:// and --admin-addr, with
+    /// this machine's address for 0.0.0.0]
+    #[arg(long, requires = "etcd")]
+    pub advertise_admin_url: Option<String>,
+    /// Seconds after which a head that died is no longer the leader
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..=120), requires = "etcd")]
+    pub lease_seconds: u64,
+    /// A user of etcd
+    #[arg(long, requires_all = ["etcd", "etcd_password_file"])]
+    pub etcd_user: Option<String>,
+    /// File with the password of --etcd-user
+    #[arg(long, requires = "etcd_user")]
+    pub etcd_password_file: Option<PathBuf>,
+    /// PEM file with the authority of etcd's certificates, for https URLs
+    #[arg(long, requires = "etcd")]
+    pub etcd_ca: Option<PathBuf>,
+    /// PEM file with the certificate to show to etcd
+    #[arg(long, requires_all = ["etcd_ca", "etcd_key"])]
+    pub etcd_cert: Option<PathBuf>,
+    /// PEM file with the key of --etcd-cert
+    #[arg(long, requires = "etcd_cert")]
+    pub etcd_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -1,29 +1,45 @@
 //! `mobula head`: wiring of the head role. Workers and routers are started by somebody else and
 //! join.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use mobula_head::HeadConfig;
 use mobula_head::provision::{Joining, WorkerSet};
-use mobula_process::{ids, metrics, net, signals};
-use mobula_store::{EmbeddedStore, StateStore};
+use mobula_head::{ElectedConfig, HeadConfig};
+use mobula_process::access::Credentials;
+use mobula_process::metrics::MetricsHandle;
+use mobula_process::net::{self, Listener};
+use mobula_process::token::Token;
+use mobula_process::{ids, metrics, signals};
+use mobula_store::EmbeddedStore;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::access::{admin_token, credentials};
-use crate::args::HeadArgs;
-use crate::state_dir;
+use crate::args::{EtcdArgs, HeadArgs};
 use crate::telemetry::Telemetry;
+use crate::{etcd, state_dir};
 
 /// Ray's release whose REST contract the admin API keeps.
 pub const RAY_VERSION: &str = "2.60.0";
 
-/// Leads the cluster until it is told to stop. Workers and routers go on without it.
+/// What both ways of keeping state have in common.
+struct Parts {
+    credentials: Credentials,
+    admin_token: Option<Token>,
+    metrics: MetricsHandle,
+    admin_listener: TcpListener,
+    cluster_listener: Listener,
+    shutdown: CancellationToken,
+}
+
+/// Leads the cluster, or follows the head that does, until it is told to stop. Workers and
+/// routers go on without it.
 pub async fn run(args: HeadArgs) -> Result<()> {
     let credentials = credentials(&args.access, &[("--cluster-addr", &args.cluster_addr)])?;
     let admin_token = admin_token(&args.admin, args.admin_addr)?;
     let shutdown = signals::shutdown_token()?;
-    let store = open_store(&args)?;
     let metrics = metrics::install(&[])?;
     let _telemetry = Telemetry::start(metrics.clone());
     let bound = TcpListener::bind(args.admin_addr).await;
@@ -35,29 +51,63 @@ pub async fn run(args: HeadArgs) -> Result<()> {
         cluster = %cluster_listener.local_addr()?,
         "the head is up"
     );
+    let parts = Parts {
+        credentials,
+        admin_token,
+        metrics,
+        admin_listener,
+        cluster_listener,
+        shutdown,
+    };
+    if args.etcd.etcd.is_empty() {
+        run_alone(parts, args.state_dir).await
+    } else {
+        run_elected(parts, &args.etcd).await
+    }
+}
+
+/// The only head: its state is a file.
+async fn run_alone(parts: Parts, state_dir: Option<PathBuf>) -> Result<()> {
+    let state_dir = state_dir::open(state_dir)?;
+    let store = EmbeddedStore::open(&state_dir.join("state.redb"))?;
     let config = HeadConfig {
         registry: crate::registry(),
         env: crate::environment(),
-        store,
+        store: Arc::new(store),
         provisioner: Box::new(Joining),
         workers: WorkerSet { workers: 0 },
-        admin_listener,
-        cluster_listener,
-        credentials,
-        admin_token,
+        admin_listener: parts.admin_listener,
+        cluster_listener: parts.cluster_listener,
+        credentials: parts.credentials,
+        admin_token: parts.admin_token,
         node_id: ids::node_id(),
         node_ip: ids::node_ip(),
-        metrics,
+        metrics: parts.metrics,
         ray_version: RAY_VERSION.to_owned(),
-        shutdown,
+        shutdown: parts.shutdown,
     };
     mobula_head::run(config).await.context("head")
 }
 
-/// Where the state is kept.
-fn open_store(args: &HeadArgs) -> Result<Arc<dyn StateStore>> {
-    let state_dir = state_dir::open(args.state_dir.clone())?;
-    Ok(Arc::new(EmbeddedStore::open(
-        &state_dir.join("state.redb"),
-    )?))
+/// One of several heads: their state is in etcd.
+async fn run_elected(parts: Parts, args: &EtcdArgs) -> Result<()> {
+    let store = Arc::new(etcd::connect(args).await?);
+    let candidate = etcd::candidate(args, parts.admin_listener.local_addr()?);
+    let config = ElectedConfig {
+        election: store.clone(),
+        candidate,
+        registry: crate::registry(),
+        env: crate::environment(),
+        store,
+        admin_listener: parts.admin_listener,
+        cluster_listener: parts.cluster_listener,
+        credentials: parts.credentials,
+        admin_token: parts.admin_token,
+        node_id: ids::node_id(),
+        node_ip: ids::node_ip(),
+        metrics: parts.metrics,
+        ray_version: RAY_VERSION.to_owned(),
+        shutdown: parts.shutdown,
+    };
+    mobula_head::run_elected(config).await.context("head")
 }

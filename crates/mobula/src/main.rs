@@ -4,6 +4,7 @@ mod access;
 mod args;
 mod banner;
 mod client;
+mod etcd;
 mod head;
 mod launch;
 mod models;

@@ -85,7 +85,7 @@ pub const LOAD_REPORT_INTERVAL: Duration = Duration::from_millis(250);
 /// First pause before the head is dialled again.
 pub const HEAD_RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
 /// The longest such pause.
-pub const HEAD_RETRY_DELAY_MAX: Duration = Duration::from_secs(2);
+pub const HEAD_RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
 
 /// Reports waiting for the wire. Each is whole, so one in flight and one next are enough.
 pub const REPORTS_QUEUED_MAX: usize = 2;

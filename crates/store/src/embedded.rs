@@ -9,7 +9,6 @@ use redb::{
     Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError,
 };
 
-#[cfg(feature = "cluster")]
 use crate::election::{
     Candidate, Election, Leader, LeaderStream, Leadership, local::LocalElection,
 };
@@ -28,7 +27,6 @@ const CACHE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The file's lock makes this process the only one that can lead, and it goes with the process:
 /// there is nothing to expire.
-#[cfg(feature = "cluster")]
 const LEASE: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);
 
 /// A store in one file. The file is locked: a second process cannot open it, and this one can
@@ -40,7 +38,6 @@ struct Shared {
     history: History,
     /// Held from before a transaction until it is in the history: in the order of revisions.
     writing: Mutex<()>,
-    #[cfg(feature = "cluster")]
     election: Arc<LocalElection>,
 }
 
@@ -67,7 +64,6 @@ impl EmbeddedStore {
             database,
             history: History::after(revision),
             writing: Mutex::default(),
-            #[cfg(feature = "cluster")]
             election: Arc::new(LocalElection::new(LEASE)),
         })))
     }
@@ -101,7 +97,6 @@ impl Watch for EmbeddedStore {
     }
 }
 
-#[cfg(feature = "cluster")]
 #[async_trait]
 impl Election for EmbeddedStore {
     async fn campaign(&self, candidate: Candidate) -> Result<Leadership, StoreError> {
@@ -124,7 +119,6 @@ impl Shared {
     /// A transaction whose outcome is unknown is not in the history: redb refuses everything
     /// after it until the file is opened anew, and then every watch begins anew.
     fn commit(&self, transaction: Transaction) -> Result<u64, StoreError> {
-        #[cfg(feature = "cluster")]
         let _leading = self.election.hold(transaction.fence.as_ref())?;
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let (revision, done) = execute(&self.database, transaction)?;

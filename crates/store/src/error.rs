@@ -12,7 +12,6 @@ pub enum StoreError {
         key: String,
     },
     /// The writer is not the leader any more; nothing was written. Step down.
-    #[cfg(feature = "cluster")]
     #[error("this process does not lead any more; nothing was written")]
     Fenced,
     /// Not executed; the same call may succeed later.

@@ -3,18 +3,15 @@
 //! Keys are text, values are bytes, every value carries the revision of the transaction that
 //! wrote it. A transaction checks revisions and writes all or nothing: that is enough for
 //! optimistic updates and for fencing, and it is what etcd offers as well. `Watch` tells what
-//! changed, without loss; `Election` (feature `cluster`) makes one of several heads the leader,
+//! changed, without loss; `Election` makes one of several heads the leader,
 //! whose writes are fenced.
 //!
 //! Not here: what the keys and values mean.
 
-#[cfg(feature = "cluster")]
 mod ballot;
-#[cfg(feature = "cluster")]
 mod election;
 mod embedded;
 mod error;
-#[cfg(feature = "cluster")]
 mod etcd;
 mod history;
 mod memory;
@@ -23,14 +20,12 @@ mod watch;
 
 use async_trait::async_trait;
 
-#[cfg(feature = "cluster")]
 pub use election::{
     CANDIDATE_BYTES_MAX, Candidate, Election, Fence, LEASE_DEFAULT, Leader, LeaderStream,
     Leadership,
 };
 pub use embedded::EmbeddedStore;
 pub use error::StoreError;
-#[cfg(feature = "cluster")]
 pub use etcd::{CLUSTER_BYTES_MAX, ENDPOINTS_MAX, EtcdConfig, EtcdStore, EtcdTls, EtcdUser};
 pub use history::{HISTORY_BYTES_MAX, HISTORY_REVISIONS_MAX};
 pub use memory::MemoryStore;

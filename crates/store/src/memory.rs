@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-#[cfg(feature = "cluster")]
 use crate::election::{
     Candidate, Election, LEASE_DEFAULT, Leader, LeaderStream, Leadership, local::LocalElection,
 };
@@ -23,7 +22,6 @@ pub struct MemoryStore {
 struct Shared {
     state: Mutex<State>,
     history: History,
-    #[cfg(feature = "cluster")]
     election: Arc<LocalElection>,
 }
 
@@ -40,7 +38,6 @@ impl Default for MemoryStore {
         MemoryStore::of(Shared {
             state: Mutex::default(),
             history: History::after(0),
-            #[cfg(feature = "cluster")]
             election: Arc::new(LocalElection::new(LEASE_DEFAULT)),
         })
     }
@@ -48,7 +45,6 @@ impl Default for MemoryStore {
 
 impl MemoryStore {
     /// A store whose leaders' leases live this long, by tokio's clock.
-    #[cfg(feature = "cluster")]
     pub fn with_lease(lease: std::time::Duration) -> MemoryStore {
         MemoryStore::of(Shared {
             state: Mutex::default(),
@@ -104,7 +100,6 @@ impl StateStore for MemoryStore {
     async fn commit(&self, transaction: Transaction) -> Result<u64, StoreError> {
         transaction.validate()?;
         let shared = self.reach()?;
-        #[cfg(feature = "cluster")]
         let _leading = shared.election.hold(transaction.fence.as_ref())?;
         let mut state = shared.lock();
         let (revision, done) = state.commit(transaction)?;
@@ -126,7 +121,6 @@ impl Watch for MemoryStore {
     }
 }
 
-#[cfg(feature = "cluster")]
 #[async_trait]
 impl Election for MemoryStore {
     async fn campaign(&self, candidate: Candidate) -> Result<Leadership, StoreError> {

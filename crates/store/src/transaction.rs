@@ -1,7 +1,6 @@
 //! Transactions: checks and writes, executed as one, with the limits every store keeps.
 
 use crate::StoreError;
-#[cfg(feature = "cluster")]
 use crate::election::Fence;
 
 /// A key's length.
@@ -60,7 +59,6 @@ pub struct Transaction {
     /// In order; the last write of a key counts.
     pub writes: Vec<Write>,
     /// The leadership that must still hold.
-    #[cfg(feature = "cluster")]
     pub fence: Option<Fence>,
 }
 
@@ -92,7 +90,6 @@ impl Transaction {
     }
 
     /// Executes it only while this leadership holds; `StoreError::Fenced` otherwise.
-    #[cfg(feature = "cluster")]
     pub fn fenced_by(mut self, fence: &Fence) -> Transaction {
         self.fence = Some(fence.clone());
         self
@@ -118,14 +115,8 @@ impl Transaction {
         Ok(())
     }
 
-    #[cfg(feature = "cluster")]
     fn fences(&self) -> usize {
         usize::from(self.fence.is_some())
-    }
-
-    #[cfg(not(feature = "cluster"))]
-    fn fences(&self) -> usize {
-        0
     }
 }
 

@@ -1,5 +1,4 @@
 //! One suite for every implementation of `Election`.
-#![cfg(feature = "cluster")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;

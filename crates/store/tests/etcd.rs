@@ -1,5 +1,4 @@
 //! What only etcd can do wrong: connections, compaction, credentials.
-#![cfg(feature = "cluster")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;

@@ -1,5 +1,4 @@
 //! Three members of etcd, one killed and started again under constant writes.
-#![cfg(feature = "cluster")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;

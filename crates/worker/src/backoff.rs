@@ -6,7 +6,7 @@ use std::time::Duration;
 const RECONNECT_WAIT_MIN: Duration = Duration::from_millis(100);
 
 /// The longest wait, and so the longest time that a head that came back is not noticed.
-const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
+const RECONNECT_WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// Doubles with each failure in a row.
 #[derive(Clone, Copy, Debug, Default)]

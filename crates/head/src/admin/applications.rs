@@ -109,7 +109,8 @@ pub fn accepted_warnings(mut reply: Reply, warnings: Vec<String>) -> Reply {
 pub fn store_failed(error: &StoreError) -> Reply {
     let status = match error {
         StoreError::Invalid(_) => 400,
-        StoreError::Conflict { .. }
+        StoreError::Fenced
+        | StoreError::Conflict { .. }
         | StoreError::Unavailable(_)
         | StoreError::Unknown(_)
         | StoreError::Corrupt(_) => 503,

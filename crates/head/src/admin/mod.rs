@@ -10,7 +10,7 @@ mod applications;
 mod guard;
 mod history;
 mod preview;
-mod reply;
+pub(crate) mod reply;
 mod route;
 mod scale;
 mod scrape;
@@ -27,7 +27,7 @@ use mobula_process::token::Token;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-pub use server::{CONNECTIONS_MAX, serve};
+pub use server::{Answer, CONNECTIONS_MAX, serve};
 
 use crate::handle::ControllerHandle;
 use crate::prepare::Preparer;
@@ -89,8 +89,7 @@ impl Admin {
         }
     }
 
-    /// Answers one request.
-    async fn answer(&self, request: Request<Incoming>) -> Reply {
+    async fn route(&self, request: Request<Incoming>) -> Reply {
         let (parts, body) = request.into_parts();
         if let Some(refusal) = access::refusal(self.token.as_ref(), &parts) {
             return refusal;
@@ -173,6 +172,12 @@ impl Admin {
     }
 }
 
+impl Answer for Admin {
+    async fn answer(&self, request: Request<Incoming>) -> Reply {
+        self.route(request).await
+    }
+}
+
 const HOME: &str = "Mobula admin API\n\n\
     GET    /api/serve/applications/    what is deployed, and how it is\n\
     PUT    /api/serve/applications/    deploy a Serve config (JSON)\n\
@@ -187,7 +192,7 @@ const HOME: &str = "Mobula admin API\n\n\
     GET    /livez, /readyz             health of the head\n";
 
 /// The whole body, or the answer to whoever sent too much or too slowly.
-async fn read_body(body: Incoming) -> Result<bytes::Bytes, Reply> {
+pub(crate) async fn read_body(body: Incoming) -> Result<bytes::Bytes, Reply> {
     let limited = http_body_util::Limited::new(body, BODY_BYTES_MAX);
     match tokio::time::timeout(BODY_SECONDS_MAX, limited.collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),

@@ -4,6 +4,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -13,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::Admin;
+use super::reply::Reply;
 
 /// Connections at once; each carries one request at a time. People, scrapers and an operator
 /// need a handful.
@@ -31,8 +33,14 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Open requests are answered within this time at the end.
 const DRAIN_SECONDS_MAX: Duration = Duration::from_secs(4);
 
+/// Answers the requests of the admin port.
+pub trait Answer: Clone + Send + Sync + 'static {
+    /// Answers one request.
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Reply> + Send;
+}
+
 /// Serves until `ending`.
-pub async fn serve(admin: Admin, listener: TcpListener, ending: CancellationToken) {
+pub async fn serve(admin: impl Answer, listener: TcpListener, ending: CancellationToken) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     loop {

@@ -17,6 +17,8 @@ pub struct House {
     pub dir: TempDir,
     pub admin: SocketAddr,
     pub cluster: SocketAddr,
+    /// What workers and routers are told to join; several heads are separated by commas.
+    pub join: String,
     /// Flags that every role gets.
     access: Vec<String>,
 }
@@ -48,10 +50,12 @@ impl House {
     }
 
     pub fn new(dir: TempDir, access: Vec<String>) -> House {
+        let cluster = free_addr();
         House {
             dir,
             admin: free_addr(),
-            cluster: free_addr(),
+            cluster,
+            join: cluster.to_string(),
             access,
         }
     }
@@ -76,8 +80,8 @@ impl House {
     pub fn router_with(&self, name: &str, access: &[String]) -> Role {
         let (admin, http, grpc) = (free_addr(), free_addr(), free_addr());
         let mut args = vec!["router".to_owned()];
+        args.extend(["--join".to_owned(), self.join.clone()]);
         for (flag, addr) in [
-            ("--join", self.cluster),
             ("--admin-addr", admin),
             ("--http-addr", http),
             ("--grpc-addr", grpc),
@@ -99,7 +103,7 @@ impl House {
     pub fn worker_with(&self, name: &str, cpus: u32, access: &[String]) -> Role {
         let admin = free_addr();
         let mut args = vec!["worker".to_owned()];
-        args.extend(["--join".to_owned(), self.cluster.to_string()]);
+        args.extend(["--join".to_owned(), self.join.clone()]);
         args.extend(["--admin-addr".to_owned(), admin.to_string()]);
         args.extend(["--cpus".to_owned(), cpus.to_string()]);
         let process = self.start(name, args, access);

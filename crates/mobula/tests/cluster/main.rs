@@ -4,6 +4,7 @@
 
 mod access;
 mod client;
+mod heads;
 mod house;
 mod life;
 mod load;

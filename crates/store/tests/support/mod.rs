@@ -1,9 +1,7 @@
 //! The stores under test, and what etcd tests need: servers, a faulty network, certificates.
 #![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::expect_used)]
 
-#[cfg(feature = "cluster")]
 pub mod etcd;
-#[cfg(feature = "cluster")]
 pub mod proxy;
 
 use std::any::Any;
@@ -21,13 +19,11 @@ pub struct Subject {
     pub name: &'static str,
     pub state: Arc<dyn StateStore>,
     pub watch: Arc<dyn Watch>,
-    #[cfg(feature = "cluster")]
     pub election: Arc<dyn mobula_store::Election>,
     _beside: Box<dyn Any>,
 }
 
 impl Subject {
-    #[cfg(feature = "cluster")]
     fn new<S>(name: &'static str, store: S, beside: impl Any) -> Subject
     where
         S: StateStore + Watch + mobula_store::Election + 'static,
@@ -41,32 +37,16 @@ impl Subject {
             _beside: Box::new(beside),
         }
     }
-
-    #[cfg(not(feature = "cluster"))]
-    fn new<S>(name: &'static str, store: S, beside: impl Any) -> Subject
-    where
-        S: StateStore + Watch + 'static,
-    {
-        let store = Arc::new(store);
-        Subject {
-            name,
-            state: Arc::clone(&store) as _,
-            watch: store,
-            _beside: Box::new(beside),
-        }
-    }
 }
 
-/// Each implementation, empty: with the feature `cluster` etcd too, in each version.
+/// Each implementation, empty; etcd in each version.
 pub async fn subjects() -> Vec<Subject> {
     let dir = tempfile::tempdir().unwrap();
     let embedded = EmbeddedStore::open(&dir.path().join("state.redb")).unwrap();
-    #[allow(unused_mut)]
     let mut subjects = vec![
         Subject::new("memory", MemoryStore::default(), ()),
         Subject::new("embedded", embedded, dir),
     ];
-    #[cfg(feature = "cluster")]
     for (name, version) in [("etcd 3.4", Some("3.4.23")), ("etcd", None)] {
         let server = etcd::Etcd::start(etcd::Setup::version(version)).await;
         let store = server.store("conformance").await;

@@ -1,0 +1,77 @@
+//! How `mobula head` reaches etcd.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use mobula_process::ids;
+use mobula_store::{Candidate, EtcdConfig, EtcdStore, EtcdTls, EtcdUser};
+
+use crate::args::EtcdArgs;
+
+/// Connects, or says why not.
+pub async fn connect(args: &EtcdArgs) -> Result<EtcdStore> {
+    let config = EtcdConfig {
+        endpoints: args.etcd.clone(),
+        cluster: args.cluster.clone(),
+        tls: tls(args)?,
+        user: user(args)?,
+        lease: Duration::from_secs(args.lease_seconds),
+    };
+    EtcdStore::connect(config)
+        .await
+        .with_context(|| format!("--etcd {}", args.etcd.join(",")))
+}
+
+/// This head as the others see it.
+pub fn candidate(args: &EtcdArgs, admin: SocketAddr) -> Candidate {
+    let address = args.advertise_admin_url.clone().unwrap_or_else(|| {
+        let host = if admin.ip().is_unspecified() {
+            ids::node_ip()
+        } else {
+            admin.ip().to_string()
+        };
+        let host = if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host
+        };
+        format!("http://{host}:{}", admin.port())
+    });
+    Candidate {
+        name: format!("head-{}", ids::replica_id()),
+        address,
+    }
+}
+
+fn tls(args: &EtcdArgs) -> Result<Option<EtcdTls>> {
+    let Some(ca) = &args.etcd_ca else {
+        return Ok(None);
+    };
+    let identity_pem = match (&args.etcd_cert, &args.etcd_key) {
+        (Some(cert), Some(key)) => Some((read(cert)?, read(key)?)),
+        (None, _) | (_, None) => None,
+    };
+    Ok(Some(EtcdTls {
+        ca_pem: read(ca)?,
+        identity_pem,
+        server_name: None,
+    }))
+}
+
+fn user(args: &EtcdArgs) -> Result<Option<EtcdUser>> {
+    let (Some(name), Some(file)) = (&args.etcd_user, &args.etcd_password_file) else {
+        return Ok(None);
+    };
+    let password = String::from_utf8(read(file)?)
+        .with_context(|| format!("{} is not text", file.display()))?;
+    Ok(Some(EtcdUser {
+        name: name.clone(),
+        password: password.trim_end().to_owned(),
+    }))
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))
+}
