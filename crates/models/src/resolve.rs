@@ -61,7 +61,14 @@ pub fn resolve(
     let entry = lock.model(&choice.name);
     let dir = match &choice.graph {
         Some(graph) if graph.is_dir() => graph.clone(),
-        Some(graph) => parent(graph),
+        Some(graph) if graph.is_file() => parent(graph),
+        // Whatever lies beside it is another model than the one that was asked for.
+        Some(graph) => {
+            return Err(ModelError::BadFile {
+                path: graph.clone(),
+                reason: "the ONNX path is neither a file nor a directory".to_owned(),
+            });
+        }
         None if Path::new(&choice.name).is_dir() => PathBuf::from(&choice.name),
         None => fetch::ensure_model(settings, &choice.name, progress)?,
     };
@@ -308,5 +315,21 @@ mod tests {
                 .contains("has no onnx/model.onnx or model.onnx"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_graph_that_is_not_there_is_an_error_even_beside_another_one() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("model.onnx"), b"another").unwrap();
+        let settings = Settings::from_env(&Default::default());
+        let choice = Choice {
+            name: "own".to_owned(),
+            graph: Some(dir.path().join("modle.onnx")),
+        };
+        let error = resolve(&settings, &choice, &fetch::Silent)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("modle.onnx"), "{error}");
+        assert!(error.contains("neither a file nor a directory"), "{error}");
     }
 }

@@ -78,6 +78,11 @@ impl Activity {
         Answering(Arc::clone(self))
     }
 
+    /// Whether a request came over HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.http2.load(Ordering::Relaxed)
+    }
+
     fn on_write(&self, written: &Poll<io::Result<usize>>) {
         self.stalled.store(written.is_pending(), Ordering::Relaxed);
     }

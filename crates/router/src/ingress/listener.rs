@@ -258,7 +258,9 @@ async fn connection<P: Port>(
         // An error is the client's: it broke off, or does not speak HTTP.
         _ = serving.as_mut() => return,
         () = close.cancelled() => {}
-        () = exhausted => {}
+        // An HTTP/1 client without patience left has nothing to be told; one of HTTP/2 is told
+        // that the connection goes.
+        () = exhausted => if !activity.is_http2() { return },
     }
     serving.as_mut().graceful_shutdown();
     // Without a request in progress this ends at once for HTTP/1, and for HTTP/2 after a round
@@ -326,5 +328,68 @@ fn split(outcome: Result<String, String>) -> (String, String) {
     match outcome {
         Ok(addr) => (addr, String::new()),
         Err(error) => (String::new(), error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const PATIENCE: Patience = Patience {
+        head: Duration::from_secs(15),
+        idle: Duration::from_secs(90),
+        write: Duration::from_secs(120),
+    };
+
+    struct Ok200;
+
+    impl Port for Ok200 {
+        type Body = Full<Bytes>;
+
+        async fn answer(&self, _request: Request<Incoming>) -> Response<Full<Bytes>> {
+            Response::new(Full::default())
+        }
+
+        fn note(_listening: &mut Listening, _outcome: Result<String, String>) {}
+    }
+
+    /// What the client reads until the connection ends, and how long that took by the paused
+    /// clock, which goes on whenever nothing else does.
+    async fn held(sent: &[u8]) -> (Vec<u8>, Duration) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        client.write_all(sent).await.unwrap();
+        socket.readable().await.unwrap();
+        let start = Instant::now();
+        let never = CancellationToken::new();
+        let serving = tokio::spawn(connection(socket, Arc::new(Ok200), PATIENCE, never));
+        let mut read = Vec::new();
+        client.read_to_end(&mut read).await.unwrap();
+        serving.await.unwrap();
+        (read, start.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_never_ends_is_cut_off_when_its_time_is_over_and_not_after_twice_that() {
+        let (read, held) = held(b"GET / HTTP/1.1\r\nhost: a\r\n").await;
+        assert!(read.is_empty(), "{read:?}");
+        assert!(held < 2 * PATIENCE.head, "{held:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_answered_and_closed_when_its_time_is_over() {
+        let (read, held) = held(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert!(read.starts_with(b"HTTP/1.1 200"), "{read:?}");
+        assert!(
+            held >= PATIENCE.idle && held < 2 * PATIENCE.idle,
+            "{held:?}"
+        );
     }
 }
