@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::world::World;
-use crate::world::application_status::{AppState, status};
+use crate::world::application_status::{AppState, status_of_what_counts};
 
 /// Configs that can be gone back to. Enough for a bad day; each may have a megabyte.
 pub const REVISIONS_KEPT_MAX: usize = 10;
@@ -191,7 +191,7 @@ impl History {
             return;
         }
         let failed = declared().filter_map(|(name, app)| {
-            let (state, message) = status(app);
+            let (state, message) = status_of_what_counts(app);
             (state == AppState::DeployFailed).then(|| (name.clone(), shortened(&message)))
         });
         let errors: BTreeMap<String, String> = failed.take(ERRORS_MAX).collect();

@@ -15,21 +15,23 @@ pub enum AppState {
 
 /// The state and its message.
 pub fn status(application: &Application) -> (AppState, String) {
+    // What runs is the config before; that the newest failed is said until another one comes.
+    match &application.declared.taken_back {
+        Some(failure) if !application.deleting && application.failure.is_none() => {
+            (AppState::DeployFailed, failure.clone())
+        }
+        Some(_) | None => status_of_what_counts(application),
+    }
+}
+
+/// The same of the config that counts, whatever failed before it.
+pub fn status_of_what_counts(application: &Application) -> (AppState, String) {
     if application.deleting {
         return (AppState::Deleting, String::new());
     }
     if let Some(failure) = &application.failure {
         return (AppState::DeployFailed, failure.clone());
     }
-    // What runs is the config before; that the newest failed is said until another one comes.
-    if let Some(failure) = &application.declared.taken_back {
-        return (AppState::DeployFailed, failure.clone());
-    }
-    state_of_deployments(application)
-}
-
-/// The worst of what runs.
-pub(super) fn state_of_deployments(application: &Application) -> (AppState, String) {
     let named = |state: State| {
         let names: Vec<String> = application
             .deployments

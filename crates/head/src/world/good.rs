@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::World;
-use super::application_status::{AppState, state_of_deployments, status};
+use super::application_status::{AppState, status_of_what_counts};
 use super::deployment_status::State;
 use super::intent::{Application, Good};
 use super::spec::ApplicationSpec;
@@ -112,7 +112,7 @@ fn error(application: &Application) -> Option<String> {
                     && deployment.starts.gave_up
                     && deployment.status.state == State::DeployFailed
             })?;
-            let (_, summary) = status(application);
+            let (_, summary) = status_of_what_counts(application);
             format!("{summary}\n{name}: {}", failed.status.message)
         }
     };
@@ -128,9 +128,6 @@ fn error(application: &Application) -> Option<String> {
 impl Application {
     /// Whether everything that is declared of it runs, whatever was declared before.
     pub fn runs(&self) -> bool {
-        !self.deleting
-            && self.failure.is_none()
-            && self.built.is_some()
-            && state_of_deployments(self).0 == AppState::Running
+        self.built.is_some() && status_of_what_counts(self).0 == AppState::Running
     }
 }
