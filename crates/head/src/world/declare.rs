@@ -152,6 +152,11 @@ impl Deployment {
         if self.starts.code_version != spec.replica.code_version || failed {
             self.starts = Starts::for_version(&spec.replica.code_version);
         }
+        if self.spec.replica.config_version != spec.replica.config_version {
+            // What failed with the config before says nothing about this one.
+            self.starts.failures_in_a_row = 0;
+            self.starts.retry_at_ms = 0;
+        }
         self.spec = spec;
         let serves = |replica: &Replica| self.is_current(replica) && replica.phase.is_answering();
         if self.replicas.values().any(serves) {

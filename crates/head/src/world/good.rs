@@ -11,6 +11,7 @@ use super::application_status::{AppState, status_of_what_counts};
 use super::deployment_status::State;
 use super::intent::{Application, Good};
 use super::spec::ApplicationSpec;
+use super::starts::threshold;
 
 /// Bytes of the text that says what failed, which is stored with the config.
 const ERROR_BYTES_MAX: usize = 4 * 1024;
@@ -108,8 +109,10 @@ fn error(application: &Application) -> Option<String> {
         Some(failure) => failure.clone(),
         None => {
             let (name, failed) = application.deployments.iter().find(|(_, deployment)| {
+                // Code that ran before is tried for ever; a config that it cannot take is not.
+                let starts = &deployment.starts;
                 !deployment.deleting
-                    && deployment.starts.gave_up
+                    && (starts.gave_up || starts.failures_in_a_row >= threshold(deployment.target))
                     && deployment.status.state == State::DeployFailed
             })?;
             let (_, summary) = status_of_what_counts(application);

@@ -214,7 +214,16 @@ fn configure(
             && replica.phase == Phase::Running
             && !has_its_config(planner.world, replica_id, replica)
     });
-    let mut left = (wave as usize).saturating_sub(under_way.count());
+    // What died of the new config, and what replaces it, is part of the wave; while
+    // replacements fail, the others keep the config that they have and go on serving.
+    let starting = standing.keep.iter();
+    let starting = starting.filter(|(_, replica)| replica.phase == Phase::Starting);
+    let in_transition = under_way.count() + starting.count() + standing.leaving;
+    let mut left = if deployment.starts.failures_in_a_row > 0 {
+        0
+    } else {
+        (wave as usize).saturating_sub(in_transition)
+    };
     for (replica_id, replica) in &standing.keep {
         if replica.spec == *goal {
             continue;
