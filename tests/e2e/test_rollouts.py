@@ -63,19 +63,39 @@ def test_a_version_that_does_not_start_is_taken_back_and_no_request_is_lost(
     assert "rolled_back" in listed.stdout and "rolled back to revision 1" in listed.stdout
 
 
+def test_settings_that_a_replica_cannot_take_cost_one_wave_and_are_taken_back(
+    server: Server,
+) -> None:
+    good = sleep("one", "/one", 0.001, num_replicas=3)
+    server.deploy(server.config([good, noop("two", "/two")]))
+    bad = sleep("one", "/one", 0.001, num_replicas=3)
+    bad["deployments"][0]["user_config"] = {"seconds": "never"}
+    with Load(server.http_port, "/one") as load:
+        load.wait_for_more(50)
+        assert server.put(server.config([bad, noop("two", "/two")])).status_code == 200
+        wait_until(
+            lambda: "rolled back to" in server.document()["applications"]["one"]["message"],
+            "the rollback",
+            60,
+        )
+        load.wait_for_more(50)
+    assert [outcome for outcome in load.outcomes if outcome.status == 503] == []
+    wait_until(lambda: len(server.replicas("one", "Sleep")) == 3, "three replicas")
+
+
 def test_one_application_is_planned_deployed_and_deleted(
     server: Server,
     mobula: Callable[..., subprocess.CompletedProcess[str]],
     tmp_path: Path,
 ) -> None:
     before = server.document()["applications"]["two"]
-    config = server.config([sleep("one", "/one", 0.002), noop("two", "/two")])
+    config = server.config([sleep("one", "/one", 0.002, num_replicas=3), noop("two", "/two")])
     planned = mobula("plan", written(tmp_path, config))
     assert planned.returncode == 0, planned.stderr
     assert "replicas are told, and keep running (user_config.seconds)" in planned.stdout
     assert "two: nothing" in planned.stdout
 
-    old = mobula("deploy", "--app", "one", "--revision", "1", written(tmp_path, config))
+    old = mobula("deploy", "--app", "one", "--revision", "2", written(tmp_path, config))
     assert old.returncode != 0 and "412" in old.stderr
     done = mobula("deploy", "--app", "one", written(tmp_path, config))
     assert done.returncode == 0, done.stderr
