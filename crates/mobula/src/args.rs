@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use mobula_process::net::Addr;
 
+use crate::ray_version::RayVersionArgs;
+
 /// Serves models from a Serve config.
 #[derive(Debug, Parser)]
 #[command(name = "mobula", version, about, arg_required_else_help = true)]
@@ -84,6 +86,8 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 0.0)]
     pub num_gpus: f64,
     #[command(flatten)]
+    pub ray: RayVersionArgs,
+    #[command(flatten)]
     pub admin: AdminTokenArgs,
 }
 
@@ -98,6 +102,8 @@ pub struct HeadArgs {
     /// Where the deployed config is kept [default: $XDG_STATE_HOME/mobula or ~/.local/state/mobula]
     #[arg(long)]
     pub state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub ray: RayVersionArgs,
     #[command(flatten)]
     pub etcd: EtcdArgs,
     #[command(flatten)]

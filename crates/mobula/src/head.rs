@@ -21,9 +21,6 @@ use crate::args::{EtcdArgs, HeadArgs};
 use crate::telemetry::Telemetry;
 use crate::{etcd, state_dir};
 
-/// Ray's release whose REST contract the admin API keeps.
-pub const RAY_VERSION: &str = "2.60.0";
-
 /// What both ways of keeping state have in common.
 struct Parts {
     credentials: Credentials,
@@ -31,6 +28,7 @@ struct Parts {
     metrics: MetricsHandle,
     admin_listener: TcpListener,
     cluster_listener: Listener,
+    ray_version: String,
     shutdown: CancellationToken,
 }
 
@@ -57,6 +55,7 @@ pub async fn run(args: HeadArgs) -> Result<()> {
         metrics,
         admin_listener,
         cluster_listener,
+        ray_version: args.ray.ray_version,
         shutdown,
     };
     if args.etcd.etcd.is_empty() {
@@ -83,7 +82,7 @@ async fn run_alone(parts: Parts, state_dir: Option<PathBuf>) -> Result<()> {
         node_id: ids::node_id(),
         node_ip: ids::node_ip(),
         metrics: parts.metrics,
-        ray_version: RAY_VERSION.to_owned(),
+        ray_version: parts.ray_version,
         shutdown: parts.shutdown,
     };
     mobula_head::run(config).await.context("head")
@@ -106,7 +105,7 @@ async fn run_elected(parts: Parts, args: &EtcdArgs) -> Result<()> {
         node_id: ids::node_id(),
         node_ip: ids::node_ip(),
         metrics: parts.metrics,
-        ray_version: RAY_VERSION.to_owned(),
+        ray_version: parts.ray_version,
         shutdown: parts.shutdown,
     };
     mobula_head::run_elected(config).await.context("head")

@@ -8,6 +8,7 @@ mod etcd;
 mod head;
 mod launch;
 mod models;
+mod ray_version;
 mod router;
 mod run;
 mod state_dir;

@@ -28,7 +28,6 @@ use crate::args::RunArgs;
 use crate::client::deploy::read_config;
 use crate::client::http::{APPLICATIONS, send};
 use crate::client::target::Target;
-use crate::head::RAY_VERSION;
 use crate::launch::worker_command;
 use crate::state_dir;
 use crate::telemetry::Telemetry;
@@ -112,7 +111,7 @@ impl Roles {
             node_id: node_id.clone(),
             node_ip: node_ip.clone(),
             metrics,
-            ray_version: RAY_VERSION.to_owned(),
+            ray_version: args.ray.ray_version.clone(),
             shutdown: head_shutdown.clone(),
         });
         let router_shutdown = CancellationToken::new();
