@@ -4,10 +4,10 @@ CARGO ?= cargo
 BIN := target/release/mobula
 export MOBULA_BIN := $(CURDIR)/$(BIN)
 
-.PHONY: help run test build check unit e2e loadtest bench fmt models
+.PHONY: help run test build check unit e2e test-compat loadtest bench fmt models
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 run: build models ## Build, fetch ONNX Runtime and the default models, serve examples/rag.yaml
 	$(BIN) run examples/rag.yaml
@@ -30,6 +30,9 @@ unit: ## Tests of the crates only
 
 e2e: ## End-to-end tests with real clients only
 	scripts/test.sh e2e
+
+test-compat: ## Older releases of Ray's own client; installs each of them
+	scripts/test.sh compat
 
 loadtest: build models ## k6 against the example, with thresholds
 	loadtest/run.sh

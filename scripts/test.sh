@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# All tests, or one part: check | unit | e2e. The last line counts what ran:
+# All tests, or one part: check | unit | e2e. By itself only: compat, which installs older Rays
+# (hundreds of megabytes each). The last line counts what ran:
 #   mobula: N passed, N failed
 # A part that cannot run counts as a failure and says why.
 set -uo pipefail
@@ -37,11 +38,21 @@ e2e() {
   step "end to end" "$venv/bin/pytest" tests/e2e -q --tb=short -p no:cacheprovider
 }
 
+compat() {
+  export MOBULA_BIN="$PWD/target/release/mobula"
+  step "release build" cargo build --release --locked -p mobula || return
+  local requirements venv
+  for requirements in tests/compat/requirements-*.txt; do
+    venv="$(tests/setup.sh "$requirements")" || { echo "FAILED: tests/setup.sh $requirements"; broken=$((broken + 1)); continue; }
+    step "older Ray: $(grep -oE '^ray==[0-9.]+' "$requirements")" "$venv/bin/pytest" tests/compat -q --tb=short
+  done
+}
+
 scripts/require.sh cargo python3 || { echo "0 passed, 1 failed"; exit 1; }
 case "$part" in
   all) check; unit; e2e ;;
-  check | unit | e2e) "$part" ;;
-  *) echo "usage: scripts/test.sh [check|unit|e2e]" >&2; exit 2 ;;
+  check | unit | e2e | compat) "$part" ;;
+  *) echo "usage: scripts/test.sh [check|unit|e2e|compat]" >&2; exit 2 ;;
 esac
 
 # cargo: "test result: ok. 12 passed; 0 failed; …"; pytest: "3 failed, 40 passed in 9.1s".

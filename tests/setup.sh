@@ -1,8 +1,10 @@
 #!/bin/sh
 # Makes (or finds) the Python environment of the end-to-end and load tests and prints its path.
 #
-# What: one virtual environment per content of requirements.txt, in the user's cache, so that a
-# second run installs nothing. Every package is checked against the hash in requirements.txt;
+#   tests/setup.sh [REQUIREMENTS]     default: requirements.txt beside this script
+#
+# What: one virtual environment per content of that file, in the user's cache, so that a
+# second run installs nothing. Every package is checked against the hash in the file;
 # packages come through the user's own pip configuration (mirror, proxy, certificates).
 # The path is the only line on stdout. Needs no root. Not here: the tests themselves.
 #
@@ -10,7 +12,7 @@
 set -eu
 
 here=$(CDPATH="" cd -- "$(dirname -- "$0")" && pwd)
-requirements="$here/requirements.txt"
+requirements="${1:-$here/requirements.txt}"
 cache="${MOBULA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mobula}"
 
 say() { printf '%s\n' "tests/setup.sh: $*" >&2; }
@@ -18,6 +20,8 @@ fail() { say "$*"; exit 1; }
 
 # Ray publishes wheels for these versions only.
 supported='import sys; raise SystemExit(not (3, 10) <= sys.version_info[:2] <= (3, 13))'
+
+[ -f "$requirements" ] || fail "there is no requirements file '$requirements'"
 
 find_python() {
     for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10}; do
@@ -49,7 +53,7 @@ if [ ! -f "$done_mark" ]; then
     "$python" -m venv "$venv" || fail "'$python -m venv' failed"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary=:all: \
         --require-hashes -r "$requirements" >&2 \
-        || fail "pip could not install requirements.txt; is a package index reachable? (pip config list)"
+        || fail "pip could not install $requirements; is a package index reachable? (pip config list)"
     : >"$done_mark"
 fi
 printf '%s\n' "$venv"
