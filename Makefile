@@ -34,6 +34,9 @@ e2e: ## End-to-end tests with real clients only
 test-compat: ## Older releases of Ray's own client; installs each of them
 	scripts/test.sh compat
 
+chaos: build ## Faults under load: a cluster with three etcd members for SECONDS=600; SEED=n repeats a run
+	@venv="$$(tests/setup.sh)" && "$$venv/bin/python" tests/chaos --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+
 loadtest: build models ## k6 against the example, with thresholds
 	loadtest/run.sh
 

@@ -1,0 +1,175 @@
+"""What is done to the cluster, one thing at a time: ends of processes, changes of the config.
+
+Each fault leaves everything running again; whether the cluster has settled is asked by the caller
+(run.py), and in between by the faults that wait with the restart until the others have coped.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from random import Random
+
+import settle
+from causes import Window
+from configs import Ledger, Wanted
+from roles import House, Role
+
+# How long an ended process stays away, when it comes back before the others have coped.
+AWAY_SECONDS_MAX = 1.0
+NOOP_REPLICAS = (1, 5)
+
+
+@dataclass
+class Run:
+    """The state of a run: what the faults act on, and what they leave for the result."""
+
+    house: House
+    ledger: Ledger
+    random: Random
+    outage_seconds: float
+    windows: list[Window]
+
+    def admins(self) -> list[str]:
+        """The heads that run, in random order."""
+        admins = [head.admin for head in self.house.heads if head.is_running()]
+        return self.random.sample(admins, len(admins))
+
+    def wanted(self) -> Wanted:
+        if self.ledger.expected is None:
+            raise RuntimeError("no config was deployed yet")
+        return self.ledger.expected
+
+
+Fault = Callable[[Run], None]
+
+
+def end(run: Run, role: Role, index: int, how: signal.Signals) -> None:
+    """Ends a process, starts it again; before that or after, the others cope without it."""
+    start = time.time() * 1000
+    role.end(how)
+    if run.random.random() < 0.5:
+        settle.wait(run.house, run.ledger)
+    else:
+        time.sleep(run.random.uniform(0, AWAY_SECONDS_MAX))
+    role.start()
+    settle.wait(run.house, run.ledger)
+    killed = how == signal.SIGKILL
+    run.windows.append(Window(role.kind, index, killed, start, time.time() * 1000))
+
+
+def end_one(kind: str, how: signal.Signals) -> Fault:
+    def fault(run: Run) -> None:
+        roles: list[Role] = {
+            "etcd": run.house.etcd,
+            "router": run.house.routers,
+            "worker": run.house.workers,
+        }[kind]
+        index = run.random.randrange(len(roles))
+        end(run, roles[index], index, how)
+
+    return fault
+
+
+def end_head(leading: bool, how: signal.Signals) -> Fault:
+    def fault(run: Run) -> None:
+        leader = run.house.leader()
+        heads = [head for head in run.house.heads if (head is leader) == leading]
+        head = run.random.choice(heads)
+        end(run, head, run.house.heads.index(head), how)
+
+    return fault
+
+
+def accept_and_kill_leader(run: Run) -> None:
+    """The leader dies in the moment that it accepted a config."""
+    leader = run.house.leader()
+    if leader is None:
+        raise RuntimeError("no head leads")
+    run.ledger.put(run.admins(), another_version(run))
+    end(run, leader, run.house.heads.index(leader), signal.SIGKILL)
+
+
+def etcd_outage(run: Run) -> None:
+    """All members die and stay away; a change must be refused meanwhile, not taken lightly."""
+    for member in run.house.etcd:
+        member.end(signal.SIGKILL)
+    until = time.monotonic() + run.outage_seconds
+    if run.ledger.put_once(run.admins()[0], another_version(run)):
+        run.ledger.lost.append("a config was answered 200 while all of etcd was away")
+    time.sleep(max(0.0, until - time.monotonic()))
+    for member in run.house.etcd:
+        member.start()
+    # Whether the refused change came through all the same is open: ask for what is expected.
+    run.ledger.put(run.admins(), run.wanted())
+
+
+def another_version(run: Run) -> Wanted:
+    wanted = run.wanted()
+    return replace(wanted, sleep_version=wanted.sleep_version + 1)
+
+
+def redeploy(run: Run) -> None:
+    run.ledger.put(run.admins(), run.wanted())
+
+
+def rollout(run: Run) -> None:
+    """New code: all replicas of an application are replaced."""
+    before = sleepers(run)
+    run.ledger.put(run.admins(), another_version(run))
+    settle.wait(run.house, run.ledger)
+    if before & sleepers(run):
+        raise RuntimeError("a rollout is over, and a replica of the old version still runs")
+
+
+def sleepers(run: Run) -> set[str]:
+    """The replicas of the application that is rolled out."""
+    found = settle.document(run.admins()[0])["applications"]["sleep"]
+    return {replica["replica_id"] for replica in found["deployments"]["Sleep"]["replicas"]}
+
+
+def scale(run: Run) -> None:
+    wanted = run.wanted()
+    low, high = NOOP_REPLICAS
+    others = [n for n in range(low, high + 1) if n != wanted.noop_replicas]
+    run.ledger.put(run.admins(), replace(wanted, noop_replicas=run.random.choice(others)))
+
+
+def bad_rollout(run: Run) -> None:
+    """A version that does not start is taken back by the cluster; then the good one is put."""
+    before = run.wanted()
+    bad = replace(another_version(run), sleep_seconds="never")
+    run.ledger.put(run.admins(), bad)
+    until = time.monotonic() + settle.SETTLE_SECONDS_MAX
+    while True:
+        found = settle.document(run.admins()[0])["applications"]["sleep"]
+        if found["status"] == "DEPLOY_FAILED" and "rolled back" in found["message"]:
+            break
+        if time.monotonic() > until:
+            raise TimeoutError(f"a bad version was not taken back: {found['message']}")
+        time.sleep(settle.POLL_SECONDS)
+    run.ledger.taken_back(before)
+    run.ledger.put(run.admins(), before)
+
+
+KILL, TERM = signal.SIGKILL, signal.SIGTERM
+FAULTS: dict[str, Fault] = {
+    "leader killed": end_head(True, KILL),
+    "leader stopped": end_head(True, TERM),
+    "standby killed": end_head(False, KILL),
+    "standby stopped": end_head(False, TERM),
+    "leader killed as it accepts": accept_and_kill_leader,
+    "router killed": end_one("router", KILL),
+    "router stopped": end_one("router", TERM),
+    "worker killed": end_one("worker", KILL),
+    "worker stopped": end_one("worker", TERM),
+    "etcd member killed": end_one("etcd", KILL),
+    "etcd member stopped": end_one("etcd", TERM),
+    "etcd away": etcd_outage,
+    "redeploy": redeploy,
+    "rollout": rollout,
+    "bad rollout": bad_rollout,
+    "scale": scale,
+}
