@@ -1,4 +1,4 @@
-"""A short chaos run, so that every fault is met once in each run of the tests."""
+"""A short chaos run, so that every fault is met once in each run of the tests; and its judge."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from causes import KILLED_ROUTER, KILLED_WORKER, REFUSED, STOPPED_ROUTER, Failure, Window, cause
 from support.server import REPOSITORY
 
 SEED = 7
@@ -46,3 +47,47 @@ def test_no_fault_loses_a_request_that_can_be_answered_or_an_accepted_config(
     assert requests["failed_and_not_allowed"] == 0
     # Most of what was offered came through: both routers were asked all the while.
     assert requests["answered"] > result["seconds"] * RATE
+
+
+RESET = 1220  # k6's code for a connection that was reset
+WINDOWS = {
+    "router 0 killed": Window("router", 0, True, 1000, 2000),
+    "router 0 stopped": Window("router", 0, False, 1000, 2000),
+    "worker killed": Window("worker", 1, True, 1000, 2000),
+    "worker stopped": Window("worker", 1, False, 1000, 2000),
+}
+
+
+def failure(method: str = "GET", status: int = 0, code: int = 0, **fields: int) -> Failure:
+    times = {"start_ms": 1500, "end_ms": 1600, "router": 0, **fields}
+    return Failure(app="echo", method=method, status=status, code=code, error="why", **times)
+
+
+@pytest.mark.parametrize(
+    ("failed", "window", "name"),
+    [
+        (failure(code=RESET), "router 0 killed", KILLED_ROUTER),
+        (failure(code=REFUSED), "router 0 stopped", STOPPED_ROUTER),
+        (failure("POST", 502, start_ms=500, end_ms=1001), "worker killed", KILLED_WORKER),
+    ],
+)
+def test_a_failure_that_nobody_can_prevent_is_allowed(
+    failed: Failure, window: str, name: str
+) -> None:
+    assert cause(failed, [WINDOWS[window]]) == (name, True)
+
+
+@pytest.mark.parametrize(
+    ("failed", "window"),
+    [
+        (failure(code=RESET, router=1), "router 0 killed"),
+        (failure(code=RESET, start_ms=2001, end_ms=2002), "router 0 killed"),
+        (failure(status=503), "router 0 killed"),
+        (failure(code=RESET), "router 0 stopped"),
+        (failure("POST", 502), "worker stopped"),
+        (failure("GET", 502), "worker killed"),
+        (failure("POST", 503), "worker killed"),
+    ],
+)
+def test_any_other_failure_is_not(failed: Failure, window: str) -> None:
+    assert cause(failed, [WINDOWS[window]])[1] is False
