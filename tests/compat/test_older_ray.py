@@ -141,6 +141,9 @@ def test_applications_that_run_and_that_failed_are_understood(as_this_ray: Serve
     scaled = parsed.applications["scaled"].deployments["Echo"]
     assert scaled.deployment_config.autoscaling_config["max_replicas"] == 2
     failed = parsed.applications["broken"].deployments["Embedder"]
+    # The first release with a failed status of deployments is 2.41.
+    word = "UNHEALTHY" if ray.__version__.startswith("2.40.") else "DEPLOY_FAILED"
+    assert failed.status.value == word
     assert failed.status_trigger.value == "REPLICA_STARTUP_FAILED"
     assert "failed to start 3 times in a row" in failed.message
     assert "'Nobody' does not exist" in parsed.applications["wrong"].message

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{About, ids};
 use crate::world::World;
 use crate::world::application_status::status;
+use crate::world::deployment_status::State;
 use crate::world::health::{has_its_config, on_draining_worker};
 use crate::world::intent::{Application, DeadReplica, Deployment, Phase, Replica};
 use crate::world::spec::BuiltApplication;
@@ -86,7 +87,7 @@ fn deployment_details(
         .collect();
     let mut details = json!({
         "name": spec.name,
-        "status": deployment.status.state.name(),
+        "status": deployment_status(about, deployment.status.state),
         "status_trigger": deployment.status.trigger.name(),
         "message": deployment.status.message,
         "deployment_config": spec.config,
@@ -109,6 +110,16 @@ fn deployment_details(
             .collect();
     }
     details
+}
+
+/// Ray 2.40 called a deployment that cannot start unhealthy; it refuses the newer word.
+fn deployment_status(about: &About, state: State) -> &'static str {
+    match state {
+        State::DeployFailed if !about.ray_version.has_failed_deployments() => {
+            State::Unhealthy.name()
+        }
+        state => state.name(),
+    }
 }
 
 /// What is shown of a replica, dead or alive.

@@ -146,6 +146,19 @@ fn older_command_lines_see_only_keys_that_they_know() {
 }
 
 #[test]
+fn a_deployment_that_cannot_start_is_unhealthy_to_the_oldest_command_line() {
+    let sim = running();
+    let shown = |version: &str| {
+        let document = of(&sim, version);
+        let bad = &document["applications"]["bad"];
+        assert_eq!(bad["status"], "DEPLOY_FAILED");
+        bad["deployments"]["D"]["status"].clone()
+    };
+    assert_eq!(shown("2.41.0"), "DEPLOY_FAILED");
+    assert_eq!(shown("2.40.0"), "UNHEALTHY");
+}
+
+#[test]
 fn nothing_deployed_is_rays_empty_document_in_every_version() {
     let empty = json!({
         "controller_info": {}, "proxies": {}, "applications": {}, "target_capacity": null,

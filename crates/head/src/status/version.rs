@@ -16,6 +16,11 @@ impl RayVersion {
         RayVersion { major, minor }
     }
 
+    /// The status DEPLOY_FAILED of deployments; applications have always had it.
+    pub fn has_failed_deployments(self) -> bool {
+        self >= RayVersion::new(2, 41)
+    }
+
     /// `target_groups`, and `required_resources` of deployments.
     pub fn has_target_groups(self) -> bool {
         self >= RayVersion::new(2, 46)
