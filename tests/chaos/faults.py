@@ -67,10 +67,19 @@ def end_one(kind: str, how: signal.Signals) -> Fault:
             "router": run.house.routers,
             "worker": run.house.workers,
         }[kind]
-        index = run.random.randrange(len(roles))
+        index = serving_worker(run) if kind == "worker" else run.random.randrange(len(roles))
         end(run, roles[index], index, how)
 
     return fault
+
+
+def serving_worker(run: Run) -> int:
+    """A worker with replicas on it: the end of an idle one is no loss."""
+    shown = settle.document(run.admins()[0])["applications"].values()
+    deployments = [d for application in shown for d in application["deployments"].values()]
+    hosts = {replica["pid"] for found in deployments for replica in found["replicas"]}
+    workers = range(len(run.house.workers))
+    return run.random.choice([n for n in workers if run.house.workers[n].pid() in hosts])
 
 
 def end_head(leading: bool, how: signal.Signals) -> Fault:

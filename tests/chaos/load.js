@@ -1,4 +1,4 @@
-// The load of a chaos run: constant arrival rates of three kinds of request on each router.
+// The load of a chaos run: constant arrival rates of four kinds of request on each router.
 //
 //   ROUTERS   base URLs, separated by commas
 //   RATE      requests per second and router
@@ -20,26 +20,28 @@ const VUS_MAX = 1000;
 
 const routers = __ENV.ROUTERS.split(',');
 const rate = Number(__ENV.RATE);
-// Of ten requests: six that cost nothing, three that take a while, one that may not be repeated.
-const shares = { noop: 0.6, sleep: 0.3, echo: 0.1 };
+// Of ten requests: five that cost nothing, three that take a while, two that may not be repeated,
+// one of which takes a while, so that it is under way when a worker dies.
+const shares = { noop: 0.5, sleep: 0.3, post: 0.1, echo: 0.1 };
 
 const scenarios = {};
 const sent = {};
 const answered = {};
 routers.forEach((_, router) => {
-  Object.entries(shares).forEach(([app, share]) => {
-    const name = `${app}_${router}`;
+  Object.entries(shares).forEach(([kind, share]) => {
+    const name = `${kind}_${router}`;
     sent[name] = new Counter(`sent_${name}`);
     answered[name] = new Counter(`answered_${name}`);
     scenarios[name] = {
       executor: 'constant-arrival-rate',
-      exec: app,
+      exec: kind,
       env: { ROUTER: String(router) },
       rate: Math.max(1, Math.round(rate * share)),
       timeUnit: '1s',
       duration: __ENV.DURATION,
       gracefulStop: '0s',
-      preAllocatedVUs: Math.ceil(rate * share),
+      // k6 adds clients slowly: enough for a stall of some seconds are there from the start.
+      preAllocatedVUs: Math.ceil(rate * share * 4),
       maxVUs: VUS_MAX,
     };
   });
@@ -52,13 +54,13 @@ export const options = {
 
 const settings = { timeout: `${REQUEST_SECONDS_MAX}s` };
 
-function ask(app, method, body) {
+function ask(share, app, method, body) {
   const router = Number(__ENV.ROUTER);
-  const name = `${app}_${router}`;
+  const name = `${share}_${router}`;
   const start = Date.now();
   sent[name].add(1);
   const answer = http.request(method, `${routers[router]}/${app}`, body, settings);
-  const good = answer.status === 200 && (body === null || String(answer.body).includes(body));
+  const good = answer.status === 200 && (app !== 'echo' || String(answer.body).includes(body));
   if (good) {
     answered[name].add(1);
     return;
@@ -77,9 +79,13 @@ function ask(app, method, body) {
   );
 }
 
-export const noop = () => ask('noop', 'GET', null);
-export const sleep = () => ask('sleep', 'GET', null);
-export const echo = () => ask('echo', 'POST', `call ${exec.scenario.iterationInTest} to router ${__ENV.ROUTER}`);
+export const noop = () => ask('noop', 'noop', 'GET', null);
+export const sleep = () => ask('sleep', 'sleep', 'GET', null);
+export const post = () => ask('post', 'sleep', 'POST', 'once');
+export const echo = () => {
+  const body = `call ${exec.scenario.iterationInTest} to router ${__ENV.ROUTER}`;
+  ask('echo', 'echo', 'POST', body);
+};
 
 export function handleSummary(data) {
   return { [__ENV.SUMMARY]: JSON.stringify(data.metrics) };
