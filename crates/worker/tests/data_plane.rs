@@ -31,6 +31,8 @@ async fn two_routers_share_one_strict_limit() {
         exchange.accepted().await;
         held.push(exchange);
     }
+    // Accepted is said before the code runs; all three are let go together.
+    house.probe.reaches("three are held", |p| &p.held, 3).await;
     for router in &routers {
         let full = router.get("r1", "/hold").await.answer().await.rejected();
         assert_eq!(
