@@ -195,6 +195,10 @@ impl State {
     fn observe(&mut self, event: Event) {
         let now = self.now();
         self.world.observe(event, now);
+        self.record_notes();
+    }
+
+    fn record_notes(&mut self) {
         for note in self.world.notes.drain(..) {
             record(note);
         }
@@ -300,6 +304,8 @@ impl State {
         let begun = Instant::now();
         for _ in 0..PLANS_PER_STEP_MAX {
             let now = self.now();
+            self.world.autoscale(now);
+            self.record_notes();
             let plan = self.world.plan(now, &mut ids::replica_id);
             for planned in &plan.actions {
                 info!("{planned}");

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::history::History;
+use crate::world::deployment_status::Direction;
 use crate::world::{DeploymentId, WorkerId, World};
 
 /// The accepted configs: what became of each, and which one counts.
@@ -54,6 +55,9 @@ pub struct StoredIntent {
     /// The newest revision with which each application was RUNNING.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub good: BTreeMap<String, u64>,
+    /// Which way `target_capacity` went: "up" or "down".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_direction: Option<Direction>,
 }
 
 /// The key of a revision's config; as many digits as a revision can have, so that they sort.
@@ -125,6 +129,7 @@ impl StoredIntent {
             workers,
             scaled,
             good,
+            capacity_direction: world.capacity.direction,
         }
     }
 

@@ -19,6 +19,12 @@ pub const DEPLOYMENT_STATUS: &str = "ray_serve_deployment_status";
 pub const REPLICA_HEALTHY: &str = "ray_serve_deployment_replica_healthy";
 /// Gauge: deployment, application.
 pub const TARGET_REPLICAS: &str = "ray_serve_autoscaling_target_replicas";
+/// Gauge: deployment, application.
+pub const DESIRED_REPLICAS: &str = "ray_serve_autoscaling_desired_replicas";
+/// Gauge: deployment, application.
+pub const TOTAL_REQUESTS: &str = "ray_serve_autoscaling_total_requests";
+/// Gauge: deployment, application.
+pub const TARGET_ONGOING_REQUESTS: &str = "ray_serve_autoscaling_target_ongoing_requests";
 /// Histogram: deployment, application.
 pub const REPLICA_STARTUP_LATENCY_MS: &str = "ray_serve_replica_startup_latency_ms";
 /// Counter: deployment, application, replica.
@@ -55,19 +61,20 @@ pub fn describe() {
 }
 
 /// Labels and value of one series.
-type Series = (Vec<(&'static str, String)>, u64);
+type Series = (Vec<(&'static str, String)>, f64);
 
 /// The state of the world in the Prometheus text format.
 pub fn exposition(world: &World) -> String {
     let applications = world.applications.iter().map(|(name, application)| {
         (
             vec![("application", name.clone())],
-            status(application).0.number().into(),
+            f64::from(status(application).0.number()),
         )
     });
     let mut statuses = Vec::new();
     let mut targets = Vec::new();
     let mut healthy = Vec::new();
+    let (mut desired, mut requests, mut per_replica) = (Vec::new(), Vec::new(), Vec::new());
     for (id, deployment) in world.deployments() {
         let labels = vec![
             ("deployment", id.deployment),
@@ -75,10 +82,17 @@ pub fn exposition(world: &World) -> String {
         ];
         statuses.push((labels.clone(), deployment.status.state.number().into()));
         targets.push((labels.clone(), deployment.target.into()));
+        if let Some(autoscaling) = &deployment.spec.autoscaling {
+            per_replica.push((labels.clone(), autoscaling.target_ongoing_requests));
+            if let Some(wish) = &deployment.autoscaler.wish {
+                desired.push((labels.clone(), wish.replicas.into()));
+                requests.push((labels.clone(), wish.requests));
+            }
+        }
         for (replica, state) in &deployment.replicas {
             let mut labels = labels.clone();
             labels.push(("replica", replica.clone()));
-            healthy.push((labels, u64::from(state.phase == Phase::Running)));
+            healthy.push((labels, f64::from(u8::from(state.phase == Phase::Running))));
         }
     }
     let workers = world
@@ -105,13 +119,32 @@ pub fn exposition(world: &World) -> String {
         "Replicas that shall run.",
         targets,
     );
+    for (name, help, series) in [
+        (
+            DESIRED_REPLICAS,
+            "Replicas that the load asks for, before delays and bounds.",
+            desired,
+        ),
+        (
+            TOTAL_REQUESTS,
+            "Requests waiting or in progress, as the policy sums them up.",
+            requests,
+        ),
+        (
+            TARGET_ONGOING_REQUESTS,
+            "Requests that each replica shall have.",
+            per_replica,
+        ),
+    ] {
+        family(&mut text, name, help, series);
+    }
     family(
         &mut text,
         REPLICA_HEALTHY,
         "Whether the replica runs and is well.",
         healthy,
     );
-    let one = |value: usize| vec![(Vec::new(), value as u64)];
+    let one = |value: usize| vec![(Vec::new(), value as f64)];
     family(&mut text, WORKERS, "Workers with a session.", one(workers));
     family(
         &mut text,

@@ -13,15 +13,15 @@ use std::time::Duration;
 
 use mobula_app::{BuildContext, Registry};
 use mobula_spec::{
-    Application, DeploymentConfig, DeploymentDefaults, DeploymentOptions, ProxyLocation,
-    ServeConfig, resolve_application,
+    AggregationFunction, Application, DeploymentConfig, DeploymentDefaults, DeploymentOptions,
+    ProxyLocation, Replicas, ServeConfig, resolve_application,
 };
 use serde_json::{Map, Value, json};
 
 use crate::world::Resources;
 use crate::world::spec::{
-    ApplicationSpec, BuiltApplication, DeploySpec, DeploymentSpec, Ingress, ReplicaSpec, Scope,
-    Serving,
+    Aggregation, ApplicationSpec, Autoscaling, BuiltApplication, DeploySpec, DeploymentSpec,
+    Ingress, Policy, ReplicaSpec, Scope, Serving,
 };
 
 /// Building reads a few files at most; whoever needs longer is stuck.
@@ -262,6 +262,7 @@ fn deployment(
         name: config.name.clone(),
         config: json!(config),
         target: config.first_replicas(target_capacity),
+        autoscaling: autoscaling(&config.replicas),
         rolling_update_fraction: config.rolling_update_percentage,
         surge_fraction: config
             .max_surge_percent
@@ -287,6 +288,34 @@ fn deployment(
             ),
         }),
     }
+}
+
+fn autoscaling(replicas: &Replicas) -> Option<Autoscaling> {
+    let config = match replicas {
+        Replicas::Fixed(_) => return None,
+        Replicas::Autoscaled(config) => config,
+    };
+    let ms = |seconds: f64| (seconds * 1000.0).round() as u64;
+    Some(Autoscaling {
+        min_replicas: config.min_replicas,
+        initial_replicas: config.initial_replicas,
+        max_replicas: config.max_replicas,
+        target_ongoing_requests: config.target(),
+        look_back_ms: ms(config.look_back_period_s),
+        aggregation: match config.aggregation_function {
+            AggregationFunction::Mean => Aggregation::Mean,
+            AggregationFunction::Max => Aggregation::Max,
+            AggregationFunction::Min => Aggregation::Min,
+        },
+        upscaling_factor: config.upscaling(),
+        downscaling_factor: config.downscaling(),
+        upscale_delay_ms: ms(config.upscale_delay_s),
+        downscale_delay_ms: ms(config.downscale_delay_s),
+        downscale_to_zero_delay_ms: ms(config
+            .downscale_to_zero_delay_s
+            .unwrap_or(config.downscale_delay_s)),
+        policy: Policy::Default,
+    })
 }
 
 /// What is said once for all applications.

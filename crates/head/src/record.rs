@@ -4,6 +4,7 @@ use tracing::{info, warn};
 
 use crate::metrics;
 use crate::world::DeploymentId;
+use crate::world::autoscale::Scaling;
 use crate::world::notes::Note;
 
 /// Records one thing that happened.
@@ -50,6 +51,15 @@ pub fn record(note: Note) {
             replicas,
         } => {
             warn!(worker, how, replicas, "a worker is lost");
+        }
+        Note::Autoscaled(scaling) => {
+            let Scaling {
+                deployment,
+                from,
+                to,
+                cause,
+            } = scaling;
+            info!(%deployment, from, to, %cause, "autoscaled");
         }
     }
 }

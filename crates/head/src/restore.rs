@@ -51,6 +51,7 @@ pub async fn restore(
     for (deployment, target) in intent.counts() {
         world.observe(Event::Scale { deployment, target }, now);
     }
+    world.capacity.direction = intent.capacity_direction;
     for (application, spec, revision) in good(executor, preparer, &intent.good).await? {
         world.remember_good(&application, spec, revision);
     }

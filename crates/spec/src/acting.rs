@@ -34,9 +34,7 @@ const NOT_ACTING: &[(Place, &str)] = &[
     (Place::HttpOptions, "ssl_ca_certs"),
     (Place::GrpcOptions, "grpc_servicer_functions"),
     (Place::Application, "autoscaling_policy"),
-    (Place::Application, "external_scaler_enabled"),
     (Place::Application, "logging_config"),
-    (Place::Deployment, "autoscaling_config"),
     (Place::Deployment, "placement_group_bundles"),
     (Place::Deployment, "placement_group_strategy"),
     (Place::Deployment, "placement_group_bundle_label_selector"),
@@ -56,9 +54,6 @@ const NOT_NEEDED: &[(Place, &str, &str)] = &[(
     "graceful_shutdown_wait_loop_s",
     "has no effect: a replica stops as soon as its last request has ended",
 )];
-
-/// The word `auto` for `num_replicas`; it stands beside the table because it is a value.
-pub(crate) const NUM_REPLICAS_AUTO_ACTS: bool = false;
 
 /// The keys of a `runtime_env`, which is an open object, that act.
 const RUNTIME_ENV_ACTING: &[&str] = &["env_vars"];

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::autoscale::bounds::{Bounds, Capacity};
 use super::deployment_status::{Direction, StatusEvent};
 use super::intent::{Application, Deployment, Replica};
 use super::spec::{ApplicationSpec, BuiltApplication, DeploySpec, DeploymentSpec, Scope};
@@ -13,6 +14,13 @@ use super::{DeploymentId, World};
 
 impl World {
     pub(super) fn deploy(&mut self, spec: DeploySpec) {
+        let brand_new = self
+            .applications
+            .values()
+            .all(|application| application.deleting);
+        self.capacity = self
+            .capacity
+            .changed_to(spec.serving.target_capacity, brand_new);
         // Options of the ingress count when it opens; later ones wait for the next opening.
         match &mut self.serving {
             Some(serving) => serving.target_capacity = spec.serving.target_capacity,
@@ -41,6 +49,7 @@ impl World {
 
     fn deploy_application(&mut self, spec: ApplicationSpec) {
         let spec = Arc::new(spec);
+        let capacity = self.capacity;
         let application = self
             .applications
             .entry(spec.name.clone())
@@ -71,7 +80,7 @@ impl World {
             Ok(built) => {
                 application.failure = None;
                 application.deleting = false;
-                application.take(built);
+                application.take(built, capacity);
             }
         }
     }
@@ -107,7 +116,7 @@ impl Application {
         }
     }
 
-    fn take(&mut self, mut built: BuiltApplication) {
+    fn take(&mut self, mut built: BuiltApplication, capacity: Capacity) {
         let specs = std::mem::take(&mut built.deployments);
         for deployment in self.deployments.values_mut() {
             if !specs.iter().any(|spec| spec.name == deployment.spec.name) {
@@ -116,7 +125,7 @@ impl Application {
         }
         for spec in specs {
             match self.deployments.get_mut(&spec.name) {
-                Some(deployment) => deployment.retarget(spec),
+                Some(deployment) => deployment.retarget(spec, capacity),
                 None => {
                     self.deployments
                         .insert(spec.name.clone(), Deployment::new(spec));
@@ -135,20 +144,35 @@ impl Deployment {
         }
     }
 
-    fn retarget(&mut self, spec: DeploymentSpec) {
+    /// How many replicas shall run once `spec` counts. A count that the load or the scale route
+    /// set stays until the config says another one.
+    pub fn target_with(&self, spec: &DeploymentSpec, capacity: Capacity) -> u32 {
+        if self.deleting {
+            return spec.target;
+        }
+        match (&self.spec.autoscaling, &spec.autoscaling) {
+            (_, Some(autoscaling)) => {
+                let first = autoscaling.initial_replicas.map(|_| spec.target);
+                let same = spec == &self.spec;
+                let count = first.filter(|_| !same).unwrap_or(self.target);
+                Bounds::of(autoscaling, capacity).clamp(count)
+            }
+            (None, None) if spec.target == self.spec.target => self.target,
+            (_, None) => spec.target,
+        }
+    }
+
+    fn retarget(&mut self, spec: DeploymentSpec, capacity: Capacity) {
         let same = spec == self.spec;
         let failed = self.starts.gave_up;
         if same && !self.deleting && !failed {
             return;
         }
         let only_count = spec.differs_only_in_count(&self.spec) && !self.deleting && !failed;
-        let count_said_again = spec.target == self.spec.target;
-        let target = if count_said_again && !self.deleting {
-            self.target
-        } else {
-            spec.target
-        };
+        let target = self.target_with(&spec, capacity);
         self.deleting = false;
+        // What was measured stays true; how long it has lasted counts from now.
+        self.autoscaler.timer = None;
         if self.starts.code_version != spec.replica.code_version || failed {
             self.starts = Starts::for_version(&spec.replica.code_version);
         }

@@ -2,6 +2,8 @@
 //!
 //! States, triggers and transitions are Ray's; clients match on them, so none is invented.
 
+use serde::{Deserialize, Serialize};
+
 /// Ray's `DeploymentStatus`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -43,7 +45,8 @@ pub enum StatusEvent {
 }
 
 /// Which way a count went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Direction {
     Up,
     Down,

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::resources::CPU;
 use super::spec::{
-    ApplicationSpec, BuiltApplication, DeploySpec, DeploymentSpec, Ingress, ReplicaSpec, Scope,
-    Serving,
+    Aggregation, ApplicationSpec, Autoscaling, BuiltApplication, DeploySpec, DeploymentSpec,
+    Ingress, Policy, ReplicaSpec, Scope, Serving,
 };
 use super::{Now, Resources};
 
@@ -42,6 +42,7 @@ pub fn deployment(version: Version) -> DeploymentSpec {
         name: "D".to_owned(),
         config: json!({"name": "D", "num_replicas": version.target}),
         target: version.target,
+        autoscaling: None,
         rolling_update_fraction: 0.2,
         surge_fraction: version.surge,
         max_queued_requests: -1,
@@ -62,6 +63,26 @@ pub fn deployment(version: Version) -> DeploymentSpec {
             route_prefix: "/".to_owned(),
             required: Resources::from_units([(CPU, version.cpus)]),
         }),
+    }
+}
+
+impl Autoscaling {
+    /// Ray's defaults, but between zero and a hundred replicas and without delays.
+    pub fn for_tests() -> Autoscaling {
+        Autoscaling {
+            min_replicas: 0,
+            initial_replicas: None,
+            max_replicas: 100,
+            target_ongoing_requests: 2.0,
+            look_back_ms: 30_000,
+            aggregation: Aggregation::Mean,
+            upscaling_factor: 1.0,
+            downscaling_factor: 1.0,
+            upscale_delay_ms: 0,
+            downscale_delay_ms: 0,
+            downscale_to_zero_delay_ms: 0,
+            policy: Policy::Default,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::World;
 use super::application_status::{AppState, status_of_what_counts};
 use super::deployment_status::State;
-use super::intent::{Application, Good};
+use super::intent::{Application, Deployment, Good};
 use super::spec::ApplicationSpec;
 use super::starts::threshold;
 
@@ -38,7 +38,7 @@ impl World {
                 .good
                 .as_ref()
                 .is_some_and(|good| good.revision == self.revision);
-            if !application.runs() || (application.proven && newest) {
+            if !application.runs_as_declared() || (application.proven && newest) {
                 continue;
             }
             application.proven = true;
@@ -132,5 +132,21 @@ impl Application {
     /// Whether everything that is declared of it runs, whatever was declared before.
     pub fn runs(&self) -> bool {
         self.built.is_some() && status_of_what_counts(self).0 == AppState::Running
+    }
+
+    /// Whether it runs with nothing but the newest version of everything. An application whose
+    /// count follows the load is RUNNING while it is being replaced, too.
+    fn runs_as_declared(&self) -> bool {
+        let replaced = |deployment: &Deployment| {
+            let mut live = deployment
+                .replicas
+                .values()
+                .filter(|replica| replica.phase.is_live());
+            let all_newest = live.all(|replica| deployment.is_current(replica));
+            let mut live = deployment.replicas.values();
+            all_newest
+                && (deployment.target == 0 || live.any(|replica| replica.phase.is_answering()))
+        };
+        self.runs() && self.deployments.values().all(replaced)
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::autoscale::Autoscaler;
 use super::deployment_status::Status;
 use super::spec::{ApplicationSpec, BuiltApplication, DeploymentSpec, ReplicaSpec};
 use super::starts::Starts;
@@ -45,8 +46,10 @@ pub struct Good {
 pub struct Deployment {
     /// The goal.
     pub spec: DeploymentSpec,
-    /// Replicas that shall run: the spec's number or what the scale route asked for.
+    /// Replicas that shall run: the spec's number, or what the load or the scale route asks for.
     pub target: u32,
+    /// What the load asks for.
+    pub autoscaler: Autoscaler,
     /// What the status document says.
     pub status: Status,
     /// How starting its replicas went.
@@ -135,6 +138,7 @@ impl Deployment {
     pub fn new(spec: DeploymentSpec) -> Deployment {
         Deployment {
             target: spec.target,
+            autoscaler: Autoscaler::default(),
             starts: Starts::for_version(&spec.replica.code_version),
             spec,
             status: Status::new(),

@@ -2,7 +2,8 @@
 //! no IO. Time and fresh ids are arguments.
 //!
 //! A [`World`] is what the user declared, what the head decided and what others report.
-//! [`World::observe`] folds an event in, [`World::plan`] says what shall be done and why,
+//! [`World::observe`] folds an event in, [`World::autoscale`] decides how many replicas the load
+//! asks for, [`World::plan`] says what shall be done and why,
 //! [`World::apply`] writes the decisions down, [`World::publish`] turns them into the tables
 //! and assignments that others shall have. Every step works from the whole world, so a lost
 //! message or a restart leads to the same answer.
@@ -11,6 +12,7 @@
 
 pub mod application_status;
 pub mod apply;
+pub mod autoscale;
 mod declare;
 pub mod deployment_status;
 pub mod good;
@@ -54,6 +56,8 @@ pub use plan::{Action, Plan, Planned};
 pub use reason::Reason;
 pub use resources::Resources;
 
+use autoscale::DepartedRouter;
+use autoscale::bounds::Capacity;
 use intent::Application;
 use notes::Note;
 use observed::{Router, Worker};
@@ -109,6 +113,10 @@ pub struct World {
     pub workers: BTreeMap<WorkerId, Worker>,
     /// Those with a session.
     pub routers: BTreeMap<RouterId, Router>,
+    /// Those that lost their session a moment ago.
+    pub departed_routers: BTreeMap<RouterId, DepartedRouter>,
+    /// How much of every count shall run.
+    pub capacity: Capacity,
     /// What others have been told.
     pub published: Published,
     /// Workers that ran replicas before the head restarted and have not reported yet.
@@ -134,6 +142,8 @@ impl World {
             applications: BTreeMap::new(),
             workers: BTreeMap::new(),
             routers: BTreeMap::new(),
+            departed_routers: BTreeMap::new(),
+            capacity: Capacity::default(),
             published: Published::from_version(version_base),
             awaited_workers: BTreeSet::new(),
             node_id: node_id.into(),
@@ -149,13 +159,13 @@ impl World {
 
     /// Whether something is under way that only the passing of time or a report will end.
     pub fn is_in_progress(&self) -> bool {
-        self.applications.values().any(|application| {
-            application.deleting
-                || application
-                    .deployments
-                    .values()
-                    .any(|deployment| deployment.deleting || !health::is_right(self, deployment))
-        })
+        self.is_autoscaling()
+            || self.applications.values().any(|application| {
+                application.deleting
+                    || application.deployments.values().any(|deployment| {
+                        deployment.deleting || !health::is_right(self, deployment)
+                    })
+            })
     }
 }
 

@@ -1,5 +1,6 @@
 //! What happened to replicas, for logs and counters. Nothing is decided from it.
 
+use super::autoscale::Scaling;
 use super::{DeploymentId, ReplicaId, WorkerId};
 
 /// One thing that happened.
@@ -29,4 +30,6 @@ pub enum Note {
         how: String,
         replicas: usize,
     },
+    /// The load asked for another count.
+    Autoscaled(Scaling),
 }

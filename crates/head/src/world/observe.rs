@@ -66,10 +66,13 @@ impl World {
             }
             Event::RouterReported(router) => self.router_reported(*router, now),
             Event::RouterDisconnected(id) => {
-                self.routers.remove(&id);
+                if let Some(router) = self.routers.remove(&id) {
+                    self.loads_departed(router, now);
+                }
             }
             Event::Tick => {}
         }
+        self.measure_newcomers(now);
         self.lose_silent_workers(now);
         if now.ms >= super::SYNC_MS_MAX {
             self.awaited_workers.clear();

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::autoscale::bounds::Capacity;
 use super::intent::{Application, Deployment};
 use super::placement::Free;
 use super::spec::{ApplicationSpec, BuiltApplication, DeploySpec, DeploymentSpec};
@@ -11,12 +12,15 @@ use super::{Resources, World};
 /// The preview as a document.
 pub fn preview(world: &World, spec: &DeploySpec) -> Value {
     let mut room = Room::of(world, spec);
+    let capacity = world
+        .capacity
+        .changed_to(spec.serving.target_capacity, false);
     let mut applications = Map::new();
     for application in &spec.applications {
         let now = declared(world, &application.name);
         applications.insert(
             application.name.clone(),
-            application_preview(world, now, application, &mut room),
+            application_preview(world, now, application, capacity, &mut room),
         );
     }
     for (name, application) in &world.applications {
@@ -43,6 +47,7 @@ fn application_preview(
     world: &World,
     now: Option<&Application>,
     spec: &ApplicationSpec,
+    capacity: Capacity,
     room: &mut Room,
 ) -> Value {
     let built = match &spec.built {
@@ -56,7 +61,7 @@ fn application_preview(
             .filter(|deployment| !deployment.deleting);
         deployments.insert(
             deployment.name.clone(),
-            deployment_preview(world, before, deployment, room),
+            deployment_preview(world, before, deployment, capacity, room),
         );
     }
     for (name, deployment) in now.into_iter().flat_map(|app| &app.deployments) {
@@ -93,6 +98,7 @@ fn deployment_preview(
     world: &World,
     before: Option<&Deployment>,
     spec: &DeploymentSpec,
+    capacity: Capacity,
     room: &mut Room,
 ) -> Value {
     let (change, fields) = match before {
@@ -106,11 +112,7 @@ fn deployment_preview(
         let replicas = before.replicas.values();
         replicas.filter(|replica| replica.phase.is_live()).count() as u32
     });
-    // A count that the scale route set stays until the config says another one.
-    let target = match before {
-        Some(before) if before.spec.target == spec.target => before.target,
-        Some(_) | None => spec.target,
-    };
+    let target = before.map_or(spec.target, |before| before.target_with(spec, capacity));
     let (start, stop) = if matches!(change, "replace" | "added") {
         (target, live)
     } else {

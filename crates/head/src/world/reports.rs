@@ -186,7 +186,9 @@ impl World {
                 .and_then(|before| before.behind_since_ms)
                 .unwrap_or(now.ms)
         });
-        self.routers.insert(router.id.clone(), router);
+        let id = router.id.clone();
+        let before = self.routers.insert(id.clone(), router);
+        self.loads_reported(before.as_ref(), &id, now);
     }
 
     pub(super) fn lose_silent_workers(&mut self, now: Now) {

@@ -18,6 +18,8 @@ pub struct Sim {
     pub now_ms: u64,
     pub workers: BTreeMap<String, SimWorker>,
     pub routers: BTreeMap<String, v1::RouteTable>,
+    /// What each router carries for deployment `D` of application `app`: queued and ongoing.
+    pub loads: BTreeMap<String, (u32, u32)>,
     /// Failed rollouts are taken back, as the controller does it.
     pub rollback: bool,
     next_id: u64,
@@ -54,6 +56,7 @@ impl Sim {
             now_ms: 0,
             workers: BTreeMap::new(),
             routers: BTreeMap::new(),
+            loads: BTreeMap::new(),
             rollback: false,
             next_id: 0,
             excused: BTreeSet::new(),
@@ -91,6 +94,8 @@ impl Sim {
     pub fn head_step(&mut self) -> super::Plan {
         let now = at(self.now_ms);
         self.observe(Event::Tick);
+        self.world.autoscale(now);
+        self.world.notes.clear();
         let mut next = self.next_id;
         let mut new_id = || {
             next += 1;
@@ -263,7 +268,12 @@ impl Sim {
             draining: false,
             error: String::new(),
             behind_since_ms: None,
-            loads: BTreeMap::new(),
+            loads: self
+                .loads
+                .get(id)
+                .map(|load| (("app".to_owned(), "D".to_owned()), *load))
+                .into_iter()
+                .collect(),
         };
         self.observe(Event::RouterReported(Box::new(router)));
     }

@@ -108,8 +108,10 @@ pub struct DeploymentSpec {
     pub name: String,
     /// The `deployment_config` of the status document.
     pub config: Value,
-    /// Replicas that shall run.
+    /// Replicas that shall run; where the count is autoscaled: at a first deployment.
     pub target: u32,
+    /// Absent: the count is the config's, or what the scale route said.
+    pub autoscaling: Option<Autoscaling>,
     /// Part of the target that may be in transition at once, above 0 and at most 1.
     pub rolling_update_fraction: f64,
     /// Part of the target that may exist beyond it while replicas are replaced; zero: old ones
@@ -123,6 +125,52 @@ pub struct DeploymentSpec {
     pub backpressure_retry_after_s: Option<f64>,
     /// What a replica is made of.
     pub replica: Arc<ReplicaSpec>,
+}
+
+/// Between which counts a deployment moves, and how fast (the config's `autoscaling_config`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Autoscaling {
+    /// At full capacity.
+    pub min_replicas: u32,
+    /// A config that gives it sets the count to it.
+    pub initial_replicas: Option<u32>,
+    /// As `min_replicas`.
+    pub max_replicas: u32,
+    /// Requests in progress or waiting that each replica shall have.
+    pub target_ongoing_requests: f64,
+    /// The load is looked at over this time.
+    pub look_back_ms: u64,
+    /// How it is summed up over that time.
+    pub aggregation: Aggregation,
+    /// How much of the way up is gone at once.
+    pub upscaling_factor: f64,
+    /// As `upscaling_factor`, down.
+    pub downscaling_factor: f64,
+    /// How long the load must ask for more.
+    pub upscale_delay_ms: u64,
+    /// How long it must ask for less.
+    pub downscale_delay_ms: u64,
+    /// As `downscale_delay_ms`, for the last replica.
+    pub downscale_to_zero_delay_ms: u64,
+    /// What the load asks for.
+    pub policy: Policy,
+}
+
+/// How a load that changes becomes one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aggregation {
+    Mean,
+    Max,
+    Min,
+}
+
+/// How the count follows from the load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Ray's default policy.
+    Default,
+    /// Looks at the last second on the way up, and at the whole period on the way down.
+    Reactive,
 }
 
 /// Everything a worker needs to make and keep one replica.
@@ -164,8 +212,10 @@ impl DeploymentSpec {
         let without_count = |spec: &DeploymentSpec| {
             let mut spec = spec.clone();
             spec.target = 0;
+            spec.autoscaling = None;
             if let Some(config) = spec.config.as_object_mut() {
                 config.remove("num_replicas");
+                config.remove("autoscaling_config");
             }
             spec
         };

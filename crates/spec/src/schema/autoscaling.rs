@@ -17,6 +17,9 @@ pub const AUTO_MAX_REPLICAS_DEFAULT: u32 = 100;
 /// name is ever shown.
 pub const POLICY_FUNCTION_DEFAULT: &str = "ray.serve.autoscaling_policy:default_autoscaling_policy";
 
+/// Said of a policy that somebody else wrote.
+const FOREIGN_POLICY: &str = "Python code cannot run here, Ray's default policy decides instead";
+
 /// A checked autoscaling object with its defaults. `Serialize` gives the object of the status
 /// document.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -253,6 +256,9 @@ impl AutoscalingPolicy {
                 .get(findings, "policy_kwargs", object)
                 .unwrap_or_default(),
         };
+        if policy.is_foreign() {
+            at.warning(findings, FOREIGN_POLICY);
+        }
         fields.close(findings, Unknown::Warn);
         Some(policy)
     }

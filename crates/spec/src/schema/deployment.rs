@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::acting::{NOT_YET, NUM_REPLICAS_AUTO_ACTS, Place};
+use crate::acting::Place;
 use crate::decode::{
     At, FRACTION, Fields, Given, NON_NEGATIVE, POSITIVE, Unknown, count, float_in, integer_in,
     list, object, strict_integer, string,
@@ -246,9 +246,6 @@ impl NumReplicas {
     fn read(findings: &mut Findings, at: &At<'_>) -> Option<Self> {
         match &at.node.data {
             Data::Text(text) if text == "auto" => {
-                if !NUM_REPLICAS_AUTO_ACTS {
-                    at.warning(findings, format!("`auto`: {NOT_YET}"));
-                }
                 return Some(Self::Auto);
             }
             Data::Int(value) if *value < 1 => {

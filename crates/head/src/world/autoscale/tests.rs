@@ -1,0 +1,343 @@
+//! Autoscaling in the simulated cluster: loads go up and down, replicas follow.
+
+use proptest::prelude::*;
+
+use super::super::application_status::{AppState, status};
+use super::super::deployment_status::{State, Trigger};
+use super::super::fixtures::{V1, Version, config, told_apart};
+use super::super::intent::Deployment;
+use super::super::sim::{BAD_CODE, Sim};
+use super::super::spec::{Autoscaling, DeploySpec};
+use super::super::{DeploymentId, Event, World};
+use super::SHRINK_AFTER_MS;
+
+const STEP_MS: u64 = 100;
+
+/// Between 1 and 20 replicas, two requests each, up after 1 s and down after 3 s, over 500 ms.
+fn quick() -> Autoscaling {
+    Autoscaling {
+        min_replicas: 1,
+        max_replicas: 20,
+        look_back_ms: 500,
+        upscale_delay_ms: 1000,
+        downscale_delay_ms: 3000,
+        downscale_to_zero_delay_ms: 5000,
+        ..Autoscaling::for_tests()
+    }
+}
+
+fn autoscaled(
+    version: Version,
+    autoscaling: Option<Autoscaling>,
+    capacity: Option<f64>,
+) -> DeploySpec {
+    let mut app = told_apart("app", version);
+    app.raw["autoscaling"] = format!("{autoscaling:?}").into();
+    if let Ok(built) = &mut app.built {
+        let deployment = &mut built.deployments[0];
+        let count = autoscaling.as_ref().map_or(version.target, |autoscaling| {
+            autoscaling
+                .initial_replicas
+                .unwrap_or(autoscaling.min_replicas)
+        });
+        deployment.target = mobula_spec::scaled_count(count, capacity);
+        deployment.autoscaling = autoscaling;
+    }
+    let mut spec = config(vec![app]);
+    spec.serving.target_capacity = capacity;
+    spec
+}
+
+struct Run {
+    sim: Sim,
+    router: String,
+}
+
+impl Run {
+    /// A cluster with nothing deployed.
+    fn empty() -> Run {
+        let mut sim = Sim::new();
+        sim.rollback = true;
+        sim.add_worker(64.0);
+        let router = sim.add_router();
+        Run { sim, router }
+    }
+
+    fn new(autoscaling: Autoscaling) -> Run {
+        let mut run = Run::empty();
+        run.deploy(autoscaled(V1, Some(autoscaling), None));
+        run.pass(SHRINK_AFTER_MS);
+        run
+    }
+
+    fn deploy(&mut self, mut spec: DeploySpec) {
+        spec.revision = self.sim.world.revision + 1;
+        self.sim.observe(Event::Deploy(Box::new(spec)));
+    }
+
+    fn load(&mut self, queued: u32, ongoing: u32) {
+        self.sim
+            .loads
+            .insert(self.router.clone(), (queued, ongoing));
+    }
+
+    /// Time passes, with everybody reporting; the counts on the way.
+    fn pass(&mut self, ms: u64) -> Vec<u32> {
+        let mut targets = Vec::new();
+        for _ in 0..ms / STEP_MS {
+            self.sim.now_ms += STEP_MS;
+            self.sim.round();
+            self.sim.serve();
+            targets.push(self.target());
+        }
+        targets
+    }
+
+    fn deployment(&self) -> &Deployment {
+        &self.sim.world.applications["app"].deployments["D"]
+    }
+
+    fn target(&self) -> u32 {
+        self.deployment().target
+    }
+
+    fn status(&self) -> (State, Trigger) {
+        let status = &self.deployment().status;
+        (status.state, status.trigger)
+    }
+
+    fn app_state(&self) -> AppState {
+        status(&self.sim.world.applications["app"]).0
+    }
+}
+
+#[test]
+fn a_step_of_load_is_followed_once_the_delay_has_passed_and_the_application_stays_running() {
+    let mut run = Run::new(quick());
+    assert_eq!(
+        run.status(),
+        (State::Healthy, Trigger::ConfigUpdateCompleted)
+    );
+    run.load(18, 2);
+    // Reported after one step; the mean of 500 ms is complete after six.
+    assert_eq!(run.pass(1000).last(), Some(&1));
+    run.pass(200);
+    assert_eq!(run.target(), 10);
+    assert_eq!(run.status(), (State::Upscaling, Trigger::Autoscaling));
+    assert_eq!(run.app_state(), AppState::Running);
+    run.load(0, 20);
+    run.pass(1000);
+    assert_eq!(run.status(), (State::Healthy, Trigger::UpscaleCompleted));
+    assert_eq!(run.deployment().replicas.len(), 10);
+
+    run.load(0, 3);
+    assert!(run.pass(2900).iter().all(|target| *target == 10));
+    run.pass(1000);
+    assert_eq!(run.target(), 2);
+    run.pass(1000);
+    assert_eq!(run.status(), (State::Healthy, Trigger::DownscaleCompleted));
+}
+
+#[test]
+fn a_burst_shorter_than_the_delay_changes_nothing() {
+    let mut run = Run::new(quick());
+    run.load(40, 5);
+    run.pass(400);
+    run.load(0, 1);
+    assert!(run.pass(10_000).iter().all(|target| *target == 1));
+}
+
+#[test]
+fn the_last_replica_goes_in_a_step_of_its_own_and_the_first_request_brings_one_at_once() {
+    let mut run = Run::new(Autoscaling {
+        min_replicas: 0,
+        ..quick()
+    });
+    run.load(0, 8);
+    run.pass(2000);
+    assert_eq!(run.target(), 4);
+    run.load(0, 0);
+    let mut counts = run.pass(15_000);
+    counts.dedup();
+    assert_eq!(counts, [4, 1, 0]);
+    assert!(run.deployment().replicas.is_empty());
+    assert_eq!(run.app_state(), AppState::Running);
+
+    run.load(1, 0);
+    run.pass(STEP_MS);
+    run.pass(STEP_MS);
+    assert_eq!(run.target(), 1);
+    assert_eq!(run.deployment().replicas.len(), 1);
+}
+
+#[test]
+fn the_loads_of_all_routers_count_and_that_of_a_departed_one_a_little_longer() {
+    let mut run = Run::new(quick());
+    let second = run.sim.add_router();
+    run.load(0, 4);
+    run.sim.loads.insert(second.clone(), (0, 8));
+    run.pass(3000);
+    assert_eq!(run.target(), 6);
+    run.sim.routers.remove(&second);
+    run.sim.observe(Event::RouterDisconnected(second));
+    assert!(run.pass(5500).iter().all(|target| *target == 6));
+    run.pass(2000);
+    assert_eq!(run.target(), 2);
+}
+
+#[test]
+fn a_head_that_has_just_started_shrinks_nothing_and_knows_nothing_without_a_router() {
+    let mut sim = Sim::new();
+    sim.add_worker(64.0);
+    let mut spec = autoscaled(
+        V1,
+        Some(Autoscaling {
+            downscale_delay_ms: 0,
+            ..quick()
+        }),
+        None,
+    );
+    spec.revision = 1;
+    sim.observe(Event::Deploy(Box::new(spec)));
+    let id = DeploymentId {
+        application: "app".to_owned(),
+        deployment: "D".to_owned(),
+    };
+    // What the head before had decided.
+    sim.observe(Event::Scale {
+        deployment: id,
+        target: 9,
+    });
+    let mut run = Run {
+        sim,
+        router: String::new(),
+    };
+    assert!(run.pass(20_000).iter().all(|target| *target == 9));
+    let mut run = Run {
+        router: run.sim.add_router(),
+        ..run
+    };
+    run.load(0, 2);
+    run.pass(1000);
+    assert_eq!(run.target(), 1);
+}
+
+#[test]
+fn a_bad_version_is_taken_back_while_the_load_moves_the_count() {
+    let mut run = Run::new(quick());
+    run.load(0, 8);
+    run.pass(3000);
+    assert_eq!(run.target(), 4);
+    run.deploy(autoscaled(
+        Version {
+            code: BAD_CODE,
+            ..V1
+        },
+        Some(quick()),
+        None,
+    ));
+    run.load(12, 8);
+    run.pass(20_000);
+    assert_eq!(run.app_state(), AppState::DeployFailed);
+    let message = status(&run.sim.world.applications["app"]).1;
+    assert!(message.contains("rolled back to revision 1"), "{message}");
+    assert_eq!(run.deployment().spec.replica.code_version, V1.code);
+    assert_eq!(run.target(), 10);
+    assert_eq!(run.deployment().status.state, State::Healthy);
+}
+
+#[test]
+fn a_new_config_keeps_the_count_within_its_bounds_unless_it_names_an_initial_one() {
+    let mut run = Run::new(quick());
+    run.load(0, 16);
+    run.pass(3000);
+    assert_eq!(run.target(), 8);
+    let deploy = |run: &mut Run, autoscaling: Option<Autoscaling>, target| {
+        let version = Version { target, ..V1 };
+        run.deploy(autoscaled(version, autoscaling, None));
+        run.target()
+    };
+    let narrow = Autoscaling {
+        max_replicas: 6,
+        ..quick()
+    };
+    assert_eq!(deploy(&mut run, Some(narrow), 1), 6);
+    let initial = Autoscaling {
+        initial_replicas: Some(3),
+        ..quick()
+    };
+    assert_eq!(deploy(&mut run, Some(initial.clone()), 1), 3);
+    run.pass(3000);
+    assert_eq!(run.target(), 8);
+    // The same config again is no new one.
+    assert_eq!(deploy(&mut run, Some(initial), 1), 8);
+    // A count in the config is the count.
+    assert_eq!(deploy(&mut run, None, 3), 3);
+}
+
+#[test]
+fn while_capacity_rises_the_count_stays_at_the_initial_one_at_least() {
+    let initial = Autoscaling {
+        initial_replicas: Some(10),
+        ..quick()
+    };
+    let mut run = Run::empty();
+    let at = |run: &mut Run, capacity| {
+        run.deploy(autoscaled(V1, Some(initial.clone()), capacity));
+        run.load(0, 0);
+        run.pass(10_000);
+        run.target()
+    };
+    assert_eq!(at(&mut run, Some(20.0)), 2);
+    assert_eq!(at(&mut run, Some(50.0)), 5);
+    assert_eq!(at(&mut run, Some(100.0)), 10);
+    // Going down, the least counts.
+    assert_eq!(at(&mut run, Some(50.0)), 1);
+    assert_eq!(at(&mut run, Some(0.0)), 0);
+    assert_eq!(at(&mut run, None), 1);
+}
+
+/// How often the count turned round.
+fn flaps(targets: &[u32]) -> usize {
+    let mut moves: Vec<bool> = targets
+        .windows(2)
+        .filter(|pair| pair[0] != pair[1])
+        .map(|pair| pair[1] > pair[0])
+        .collect();
+    moves.dedup();
+    moves.len().saturating_sub(1)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_the_load_the_count_stays_in_bounds_and_comes_to_rest(
+        loads in proptest::collection::vec((0u32..60, 0u32..60, 1u64..30), 1..12),
+        min in 0u32..4, max in 4u32..15, up in 0u64..2000, down in 0u64..4000,
+    ) {
+        let mut run = Run::new(Autoscaling {
+            min_replicas: min,
+            max_replicas: max,
+            upscale_delay_ms: up,
+            downscale_delay_ms: down,
+            downscale_to_zero_delay_ms: down,
+            ..quick()
+        });
+        for (queued, ongoing, steps) in loads {
+            run.load(queued, ongoing);
+            let targets = run.pass(steps * STEP_MS);
+            prop_assert!(targets.iter().all(|target| (min..=max).contains(target)), "{targets:?}");
+        }
+        run.load(3, 10);
+        run.pass(10_000);
+        let targets = run.pass(5000);
+        prop_assert_eq!(flaps(&targets), 0);
+        prop_assert_eq!(run.target(), 7.clamp(min, max));
+        prop_assert!(!is_moving(&run.sim.world));
+    }
+}
+
+fn is_moving(world: &World) -> bool {
+    world.is_in_progress()
+}
