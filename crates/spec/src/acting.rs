@@ -21,6 +21,7 @@ pub(crate) enum Place {
     RequestRouterConfig,
     GangSchedulingConfig,
     DeploymentActor,
+    Traffic,
 }
 
 /// Fields that are checked and kept and have no effect in this release.

@@ -81,6 +81,7 @@ fn parts(config: &DeploymentConfig) -> Parts {
         deployment_actors,
         rolling_update_percentage,
         max_surge_percent,
+        traffic,
         route_prefix,
         code_version,
     } = config;
@@ -94,6 +95,7 @@ fn parts(config: &DeploymentConfig) -> Parts {
             "health_check_timeout_s": health_check_timeout_s,
             "rolling_update_percentage": rolling_update_percentage,
             "max_surge_percent": max_surge_percent,
+            "traffic": traffic,
         }),
         reconfigure: json!({
             "load_periods": load_periods,

@@ -24,6 +24,7 @@ use crate::schema::deployment::{
 use crate::schema::logging::LoggingConfig;
 use crate::schema::placement::{DeploymentActor, GangSchedulingConfig};
 use crate::schema::request_router::RequestRouterConfig;
+use crate::schema::traffic::Traffic;
 use crate::schema::{read_late, runtime_env};
 
 pub const NUM_REPLICAS_DEFAULT: u32 = 1;
@@ -67,6 +68,8 @@ pub struct DeploymentConfig {
     pub rolling_update_percentage: f64,
     /// None: not given, start-first with one wave. Zero: stop-first.
     pub max_surge_percent: Option<u32>,
+    /// How a new version takes over the requests; None: as its replicas come.
+    pub traffic: Option<Traffic>,
     /// The application's, on its ingress deployment only.
     pub route_prefix: Option<String>,
     /// The application's, see [`crate::code_version`].
@@ -178,6 +181,7 @@ fn settle(
             .rolling_update_percentage
             .unwrap_or(ROLLING_UPDATE_PERCENTAGE_DEFAULT),
         max_surge_percent: options.max_surge_percent,
+        traffic: app.traffic(entry),
         route_prefix: app.route_prefix.clone().filter(|_| defaults.ingress),
         code_version: app.code_version().to_owned(),
     })

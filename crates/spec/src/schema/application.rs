@@ -10,6 +10,7 @@ use crate::limits::DEPLOYMENTS_MAX;
 use crate::node::Data;
 use crate::schema::deployment::DeploymentOverride;
 use crate::schema::logging::LoggingConfig;
+use crate::schema::traffic::{Traffic, traffic};
 use crate::schema::{APPLICATION_EXTENSIONS, Extension, WILL_FAIL, extension, runtime_env};
 use crate::version;
 
@@ -97,6 +98,14 @@ impl Application {
             .iter()
             .rev()
             .find(|entry| entry.name == name)
+    }
+
+    /// How a new version of one of its deployments takes over the requests: as the
+    /// deployment's entry says, else as the application says. None: as any other rollout.
+    pub fn traffic(&self, entry: Option<&DeploymentOverride>) -> Option<Traffic> {
+        traffic(entry.and_then(|entry| entry.mobula.as_ref()))
+            .or(traffic(self.mobula.as_ref()))
+            .into_value()
     }
 
     /// The environment variables that every deployment inherits.

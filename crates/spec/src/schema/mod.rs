@@ -11,12 +11,14 @@ pub(crate) mod options;
 pub(crate) mod placement;
 pub(crate) mod request_router;
 pub(crate) mod runtime_env;
+pub(crate) mod traffic;
 
 use serde_json::{Map, Value};
 
 use crate::decode::{At, boolean, entries};
 use crate::error::{Findings, LateError};
 use crate::node::Node;
+use crate::schema::traffic::Traffic;
 
 /// The block under the key `mobula`: what Ray does not have. Ray ignores the key, so a file
 /// with it stays loadable there.
@@ -28,11 +30,17 @@ pub(crate) const WILL_FAIL: &str = "the application will fail to deploy";
 /// Whether a rollout that fails is taken back by itself.
 const ROLLBACK: &str = "rollback";
 
-/// Keys of the extension block at the top and in an application.
-pub(crate) const APPLICATION_EXTENSIONS: &[&str] = &[ROLLBACK];
+/// How a new version takes over the requests.
+pub(crate) const TRAFFIC: &str = "traffic";
+
+/// Keys of the extension block at the top.
+pub(crate) const TOP_EXTENSIONS: &[&str] = &[ROLLBACK];
+
+/// Keys of the extension block in an application.
+pub(crate) const APPLICATION_EXTENSIONS: &[&str] = &[ROLLBACK, TRAFFIC];
 
 /// Keys of the extension block in a deployment: a rollback takes back whole applications.
-pub(crate) const DEPLOYMENT_EXTENSIONS: &[&str] = &[];
+pub(crate) const DEPLOYMENT_EXTENSIONS: &[&str] = &[TRAFFIC];
 
 /// Unlike everywhere else an unknown key is a problem: the block is ours, so it is a typing
 /// error or belongs to a newer release.
@@ -41,18 +49,27 @@ pub(crate) fn extension(findings: &mut Findings, at: &At<'_>, known: &[&str]) ->
     for entry in entries(findings, at)? {
         let field = at.entry(entry);
         if !known.contains(&entry.key.as_str()) {
-            let allowed = if known.is_empty() {
-                "no keys are known at this level".to_owned()
-            } else {
-                format!("allowed: {}", known.join(", "))
-            };
-            field.problem(findings, format!("the key is not known here, {allowed}"));
-        } else if let Some(value) = boolean(findings, &field) {
-            // All keys that there are yet are switches.
-            extension.insert(entry.key.clone(), Value::Bool(value));
+            let allowed = known.join(", ");
+            field.problem(
+                findings,
+                format!("the key is not known here, allowed: {allowed}"),
+            );
+        } else if let Some(value) = extension_value(findings, &field, &entry.key) {
+            extension.insert(entry.key.clone(), value);
         }
     }
     Some(extension)
+}
+
+fn extension_value(findings: &mut Findings, field: &At<'_>, key: &str) -> Option<Value> {
+    if key != TRAFFIC {
+        return boolean(findings, field).map(Value::Bool);
+    }
+    if field.node.is_null() {
+        return Some(Value::Null);
+    }
+    let traffic = Traffic::read(findings, field)?;
+    serde_json::to_value(traffic).ok()
 }
 
 /// What a block says about taking back failed rollouts, if anything.
@@ -131,7 +148,7 @@ mod tests {
             (
                 "applications: [{import_path: 'a:b', deployments: \
                  [{name: D, mobula: {rollback: true}}]}]",
-                "no keys are known at this level",
+                "mobula.rollback: the key is not known here, allowed: traffic",
             ),
         ] {
             let errors = ServeConfig::from_yaml(text).unwrap_err().to_string();
