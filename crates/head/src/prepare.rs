@@ -14,11 +14,12 @@ use std::time::Duration;
 use mobula_app::{BuildContext, Registry};
 use mobula_spec::{
     AggregationFunction, Application, DeploymentConfig, DeploymentDefaults, DeploymentOptions,
-    ProxyLocation, Replicas, ServeConfig, resolve_application,
+    ProxyLocation, Replicas, Scaling, ScalingPolicy, ServeConfig, resolve_application,
 };
 use serde_json::{Map, Value, json};
 
 use crate::world::Resources;
+use crate::world::autoscale::schedule::Schedule;
 use crate::world::spec::{
     Aggregation, ApplicationSpec, Autoscaling, BuiltApplication, DeploySpec, DeploymentSpec,
     Ingress, Policy, ReplicaSpec, Scope, Serving,
@@ -262,7 +263,7 @@ fn deployment(
         name: config.name.clone(),
         config: json!(config),
         target: config.first_replicas(target_capacity),
-        autoscaling: autoscaling(&config.replicas),
+        autoscaling: autoscaling(&config.replicas, &config.scaling),
         rolling_update_fraction: config.rolling_update_percentage,
         surge_fraction: config
             .max_surge_percent
@@ -290,7 +291,7 @@ fn deployment(
     }
 }
 
-fn autoscaling(replicas: &Replicas) -> Option<Autoscaling> {
+fn autoscaling(replicas: &Replicas, scaling: &Scaling) -> Option<Autoscaling> {
     let config = match replicas {
         Replicas::Fixed(_) => return None,
         Replicas::Autoscaled(config) => config,
@@ -314,7 +315,14 @@ fn autoscaling(replicas: &Replicas) -> Option<Autoscaling> {
         downscale_to_zero_delay_ms: ms(config
             .downscale_to_zero_delay_s
             .unwrap_or(config.downscale_delay_s)),
-        policy: Policy::Default,
+        policy: match scaling.policy {
+            ScalingPolicy::Default => Policy::Default,
+            ScalingPolicy::Reactive => Policy::Reactive,
+        },
+        schedule: Schedule {
+            entries: scaling.schedule.clone(),
+            utc_offset_minutes: scaling.utc_offset_minutes,
+        },
     })
 }
 

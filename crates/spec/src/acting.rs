@@ -21,6 +21,8 @@ pub(crate) enum Place {
     RequestRouterConfig,
     GangSchedulingConfig,
     DeploymentActor,
+    Scaling,
+    Schedule,
     Traffic,
 }
 

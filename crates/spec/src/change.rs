@@ -82,6 +82,7 @@ fn parts(config: &DeploymentConfig) -> Parts {
         rolling_update_percentage,
         max_surge_percent,
         traffic,
+        scaling,
         route_prefix,
         code_version,
     } = config;
@@ -96,6 +97,7 @@ fn parts(config: &DeploymentConfig) -> Parts {
             "rolling_update_percentage": rolling_update_percentage,
             "max_surge_percent": max_surge_percent,
             "traffic": traffic,
+            "scaling": scaling,
         }),
         reconfigure: json!({
             "load_periods": load_periods,

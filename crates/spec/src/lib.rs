@@ -45,5 +45,6 @@ pub use schema::options::{
 };
 pub use schema::placement::{DeploymentActor, GangFailure, GangPlacement, GangSchedulingConfig};
 pub use schema::request_router::RequestRouterConfig;
+pub use schema::scaling::{Scaling, ScalingPolicy, ScheduledMinimum};
 pub use schema::traffic::Traffic;
 pub use version::code_version;

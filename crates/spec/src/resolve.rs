@@ -24,6 +24,7 @@ use crate::schema::deployment::{
 use crate::schema::logging::LoggingConfig;
 use crate::schema::placement::{DeploymentActor, GangSchedulingConfig};
 use crate::schema::request_router::RequestRouterConfig;
+use crate::schema::scaling::Scaling;
 use crate::schema::traffic::Traffic;
 use crate::schema::{read_late, runtime_env};
 
@@ -70,6 +71,8 @@ pub struct DeploymentConfig {
     pub max_surge_percent: Option<u32>,
     /// How a new version takes over the requests; None: as its replicas come.
     pub traffic: Option<Traffic>,
+    /// How an autoscaled count is found, beyond Ray's words.
+    pub scaling: Scaling,
     /// The application's, on its ingress deployment only.
     pub route_prefix: Option<String>,
     /// The application's, see [`crate::code_version`].
@@ -182,6 +185,7 @@ fn settle(
             .unwrap_or(ROLLING_UPDATE_PERCENTAGE_DEFAULT),
         max_surge_percent: options.max_surge_percent,
         traffic: app.traffic(entry),
+        scaling: Scaling::of(entry.and_then(|entry| entry.mobula.as_ref())).unwrap_or_default(),
         route_prefix: app.route_prefix.clone().filter(|_| defaults.ingress),
         code_version: app.code_version().to_owned(),
     })

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::autoscale::schedule::Schedule;
 use super::resources::CPU;
 use super::spec::{
     Aggregation, ApplicationSpec, Autoscaling, BuiltApplication, DeploySpec, DeploymentSpec,
@@ -82,6 +83,7 @@ impl Autoscaling {
             downscale_delay_ms: 0,
             downscale_to_zero_delay_ms: 0,
             policy: Policy::Default,
+            schedule: Schedule::default(),
         }
     }
 }

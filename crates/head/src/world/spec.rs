@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Resources;
+use super::autoscale::schedule::Schedule;
 
 /// A config that was accepted.
 #[derive(Clone, Debug)]
@@ -154,6 +155,8 @@ pub struct Autoscaling {
     pub downscale_to_zero_delay_ms: u64,
     /// What the load asks for.
     pub policy: Policy,
+    /// Minimums by the clock.
+    pub schedule: Schedule,
 }
 
 /// How a load that changes becomes one number.

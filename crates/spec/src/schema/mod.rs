@@ -11,6 +11,7 @@ pub(crate) mod options;
 pub(crate) mod placement;
 pub(crate) mod request_router;
 pub(crate) mod runtime_env;
+pub(crate) mod scaling;
 pub(crate) mod traffic;
 
 use serde_json::{Map, Value};
@@ -18,6 +19,7 @@ use serde_json::{Map, Value};
 use crate::decode::{At, boolean, entries};
 use crate::error::{Findings, LateError};
 use crate::node::Node;
+use crate::schema::scaling::Scaling;
 use crate::schema::traffic::Traffic;
 
 /// The block under the key `mobula`: what Ray does not have. Ray ignores the key, so a file
@@ -33,6 +35,9 @@ const ROLLBACK: &str = "rollback";
 /// How a new version takes over the requests.
 pub(crate) const TRAFFIC: &str = "traffic";
 
+/// What Ray's `autoscaling_config` has no words for.
+pub(crate) const AUTOSCALING: &str = "autoscaling";
+
 /// Keys of the extension block at the top.
 pub(crate) const TOP_EXTENSIONS: &[&str] = &[ROLLBACK];
 
@@ -40,7 +45,7 @@ pub(crate) const TOP_EXTENSIONS: &[&str] = &[ROLLBACK];
 pub(crate) const APPLICATION_EXTENSIONS: &[&str] = &[ROLLBACK, TRAFFIC];
 
 /// Keys of the extension block in a deployment: a rollback takes back whole applications.
-pub(crate) const DEPLOYMENT_EXTENSIONS: &[&str] = &[TRAFFIC];
+pub(crate) const DEPLOYMENT_EXTENSIONS: &[&str] = &[AUTOSCALING, TRAFFIC];
 
 /// Unlike everywhere else an unknown key is a problem: the block is ours, so it is a typing
 /// error or belongs to a newer release.
@@ -62,6 +67,10 @@ pub(crate) fn extension(findings: &mut Findings, at: &At<'_>, known: &[&str]) ->
 }
 
 fn extension_value(findings: &mut Findings, field: &At<'_>, key: &str) -> Option<Value> {
+    if key == AUTOSCALING {
+        let scaling = Scaling::read(findings, field)?;
+        return serde_json::to_value(scaling).ok();
+    }
     if key != TRAFFIC {
         return boolean(findings, field).map(Value::Bool);
     }
@@ -148,7 +157,7 @@ mod tests {
             (
                 "applications: [{import_path: 'a:b', deployments: \
                  [{name: D, mobula: {rollback: true}}]}]",
-                "mobula.rollback: the key is not known here, allowed: traffic",
+                "mobula.rollback: the key is not known here, allowed: autoscaling, traffic",
             ),
         ] {
             let errors = ServeConfig::from_yaml(text).unwrap_err().to_string();

@@ -56,6 +56,15 @@ impl Bounds {
         }
     }
 
+    /// The same with a minimum that holds for a while.
+    pub fn raised_to(self, minimum: u32, capacity: Capacity) -> Bounds {
+        let minimum = scaled_count(minimum, capacity.percent).min(self.most);
+        Bounds {
+            least: self.least.max(minimum),
+            ..self
+        }
+    }
+
     pub fn clamp(self, count: u32) -> u32 {
         count.clamp(self.least, self.most)
     }

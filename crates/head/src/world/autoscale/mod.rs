@@ -10,6 +10,7 @@ pub mod bounds;
 pub mod delays;
 mod loads;
 pub mod policy;
+pub mod schedule;
 #[cfg(test)]
 mod tests;
 pub mod window;
@@ -118,7 +119,8 @@ impl Deployment {
             return None;
         }
         let autoscaling = self.spec.autoscaling.as_ref()?;
-        let bounds = Bounds::of(autoscaling, capacity);
+        let scheduled = autoscaling.schedule.minimum_at(now.unix_s);
+        let bounds = Bounds::of(autoscaling, capacity).raised_to(scheduled, capacity);
         let running = self.replicas.values();
         let running = running.filter(|replica| replica.phase.is_answering());
         let standing = Standing {

@@ -7,9 +7,10 @@ use super::super::deployment_status::{State, Trigger};
 use super::super::fixtures::{V1, Version, config, told_apart};
 use super::super::intent::Deployment;
 use super::super::sim::{BAD_CODE, Sim};
-use super::super::spec::{Autoscaling, DeploySpec};
+use super::super::spec::{Autoscaling, DeploySpec, Policy};
 use super::super::{DeploymentId, Event, World};
 use super::SHRINK_AFTER_MS;
+use super::schedule::Schedule;
 
 const STEP_MS: u64 = 100;
 
@@ -297,6 +298,31 @@ fn while_capacity_rises_the_count_stays_at_the_initial_one_at_least() {
     assert_eq!(at(&mut run, None), 1);
 }
 
+#[test]
+fn a_scheduled_minimum_holds_while_its_time_lasts() {
+    // The clock of the simulation begins on a Tuesday at 22:13:20 UTC.
+    let schedule = Schedule {
+        entries: vec![mobula_spec::ScheduledMinimum {
+            days: vec![1],
+            from: 22 * 60 + 14,
+            to: 22 * 60 + 15,
+            min_replicas: 5,
+        }],
+        utc_offset_minutes: 0,
+    };
+    let mut run = Run::new(Autoscaling {
+        schedule,
+        ..quick()
+    });
+    run.load(0, 1);
+    assert_eq!(run.pass(30_000).last(), Some(&1));
+    run.pass(10_000);
+    assert_eq!(run.target(), 5);
+    let mut counts = run.pass(70_000);
+    counts.dedup();
+    assert_eq!(counts, [5, 1]);
+}
+
 /// How often the count turned round.
 fn flaps(targets: &[u32]) -> usize {
     let mut moves: Vec<bool> = targets
@@ -315,6 +341,7 @@ proptest! {
     fn whatever_the_load_the_count_stays_in_bounds_and_comes_to_rest(
         loads in proptest::collection::vec((0u32..60, 0u32..60, 1u64..30), 1..12),
         min in 0u32..4, max in 4u32..15, up in 0u64..2000, down in 0u64..4000,
+        reactive in any::<bool>(),
     ) {
         let mut run = Run::new(Autoscaling {
             min_replicas: min,
@@ -322,6 +349,7 @@ proptest! {
             upscale_delay_ms: up,
             downscale_delay_ms: down,
             downscale_to_zero_delay_ms: down,
+            policy: if reactive { Policy::Reactive } else { Policy::Default },
             ..quick()
         });
         for (queued, ongoing, steps) in loads {
