@@ -127,12 +127,8 @@ impl Deployment {
             running: running.count() as u32,
             target: self.target,
         };
-        let scaler = &mut self.autoscaler;
-        scaler
-            .window
-            .forget(now.ms.saturating_sub(autoscaling.look_back_ms));
-        scaler.wish = wish(autoscaling, &scaler.window, standing, now.ms);
-        decide(autoscaling, bounds, scaler, self.target, may_shrink, now)
+        self.autoscaler
+            .decide(autoscaling, bounds, standing, may_shrink, now.ms)
     }
 
     fn autoscaled_to(&mut self, target: u32) {
@@ -142,51 +138,57 @@ impl Deployment {
             Direction::Down
         };
         self.target = target;
-        self.autoscaler.timer = None;
         self.status.on(StatusEvent::Autoscale(direction), "");
     }
 }
 
-/// The decision about one deployment, and the timer that goes with it.
-fn decide(
-    autoscaling: &Autoscaling,
-    bounds: Bounds,
-    scaler: &mut Autoscaler,
-    target: u32,
-    may_shrink: bool,
-    now: Now,
-) -> Option<(u32, Cause)> {
-    let clamped = bounds.clamp(target);
-    if clamped != target {
-        scaler.timer = None;
-        return Some((clamped, Cause::Bounds(bounds)));
-    }
-    let wish = scaler.wish?;
-    let replicas = bounds.clamp(wish.replicas);
-    if wish.from_zero && replicas > target {
-        let requests = wish.requests;
-        return Some((replicas, Cause::FromZero { requests }));
-    }
-    if replicas < target && !may_shrink {
-        scaler.timer = None;
-        return None;
-    }
-    match judge(autoscaling, scaler.timer, target, replicas, now.ms) {
-        Verdict::Stay => {
-            scaler.timer = None;
-            None
+// === impl Autoscaler ===
+
+impl Autoscaler {
+    /// The count that shall be, if it is another one, and why. `may_shrink`: whether the load
+    /// of everybody is known.
+    pub fn decide(
+        &mut self,
+        autoscaling: &Autoscaling,
+        bounds: Bounds,
+        standing: Standing,
+        may_shrink: bool,
+        now_ms: u64,
+    ) -> Option<(u32, Cause)> {
+        let oldest = now_ms.saturating_sub(autoscaling.look_back_ms);
+        self.window.forget(oldest);
+        self.wish = wish(autoscaling, &self.window, standing, now_ms);
+        let timer = self.timer.take();
+        let target = standing.target;
+        let clamped = bounds.clamp(target);
+        if clamped != target {
+            return Some((clamped, Cause::Bounds(bounds)));
         }
-        Verdict::Wait(timer) => {
-            scaler.timer = Some(timer);
-            None
+        let wish = self.wish?;
+        let replicas = bounds.clamp(wish.replicas);
+        if wish.from_zero && replicas > target {
+            let requests = wish.requests;
+            return Some((replicas, Cause::FromZero { requests }));
         }
-        Verdict::Scale(to) => Some((
-            to,
-            Cause::Load {
-                requests: wish.requests,
-                per_replica: autoscaling.target_ongoing_requests,
-            },
-        )),
+        if replicas < target && !may_shrink {
+            return None;
+        }
+        match judge(autoscaling, timer, target, replicas, now_ms) {
+            Verdict::Stay => None,
+            Verdict::Wait(timer) => {
+                self.timer = Some(timer);
+                None
+            }
+            Verdict::Scale(to) => {
+                let requests = wish.requests;
+                let per_replica = autoscaling.target_ongoing_requests;
+                let cause = Cause::Load {
+                    requests,
+                    per_replica,
+                };
+                Some((to, cause))
+            }
+        }
     }
 }
 
