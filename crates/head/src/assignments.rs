@@ -1,45 +1,71 @@
-//! From the world to what one worker shall run. Pure.
+//! From the world to what each worker shall run. Pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mobula_proto::v1;
 
-use crate::world::intent::{Phase, Replica};
-use crate::world::{DeploymentId, World};
+use crate::world::intent::Phase;
+use crate::world::spec::ReplicaSpec;
+use crate::world::{ReplicaKey, WorkerId, World};
 
-/// The whole assignment of a worker, without a version.
-pub fn assignment(world: &World, worker: &str) -> v1::WorkerAssignment {
-    let mut replicas = Vec::new();
-    let mut exists = false;
+/// What the assignment of one worker is made from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Source {
+    /// In the order of the assignment.
+    replicas: Vec<(ReplicaKey, Arc<ReplicaSpec>)>,
+    retire: bool,
+}
+
+/// What each worker shall run, in one look at all replicas.
+pub fn sources(world: &World) -> BTreeMap<WorkerId, Source> {
+    let mut sources: BTreeMap<WorkerId, Source> = world
+        .workers
+        .values()
+        .map(|worker| {
+            let source = Source {
+                replicas: Vec::new(),
+                retire: worker.draining,
+            };
+            (worker.id.clone(), source)
+        })
+        .collect();
     for (id, deployment) in world.deployments() {
         for (replica_id, replica) in &deployment.replicas {
-            if replica.worker != worker {
+            let Some(source) = sources.get_mut(&replica.worker) else {
                 continue;
-            }
-            exists = true;
+            };
+            source.retire = false;
             match replica.phase {
                 Phase::Starting | Phase::Running | Phase::Unhealthy | Phase::Withdrawing { .. } => {
-                    replicas.push(assigned(&id, replica_id, replica))
+                    let key = ReplicaKey {
+                        deployment: id.clone(),
+                        replica: replica_id.clone(),
+                    };
+                    source.replicas.push((key, Arc::clone(&replica.spec)));
                 }
                 Phase::Stopping => {}
             }
         }
     }
-    let draining = world
-        .workers
-        .get(worker)
-        .is_some_and(|worker| worker.draining);
+    sources
+}
+
+/// The whole assignment of a worker.
+pub fn assignment(source: &Source, version: u64) -> v1::WorkerAssignment {
+    let replicas = source.replicas.iter();
     v1::WorkerAssignment {
-        version: 0,
-        replicas,
-        retire: draining && !exists,
+        version,
+        replicas: replicas.map(|(key, spec)| assigned(key, spec)).collect(),
+        retire: source.retire,
     }
 }
 
-fn assigned(id: &DeploymentId, replica_id: &str, replica: &Replica) -> v1::AssignedReplica {
-    let spec = &replica.spec;
+fn assigned(key: &ReplicaKey, spec: &ReplicaSpec) -> v1::AssignedReplica {
     v1::AssignedReplica {
-        replica_id: replica_id.to_owned(),
-        application: id.application.clone(),
-        deployment: id.deployment.clone(),
+        replica_id: key.replica.clone(),
+        application: key.deployment.application.clone(),
+        deployment: key.deployment.deployment.clone(),
         import_path: spec.import_path.clone(),
         args_json: spec.args_json.clone(),
         env_vars: spec.env_vars.clone().into_iter().collect(),

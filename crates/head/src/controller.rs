@@ -34,6 +34,9 @@ const BUSY_TICK: Duration = Duration::from_millis(100);
 /// The pause while nothing is: only lost workers are found by it.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 
+/// Steps that take less are made for every message: waiting would cost more than it saves.
+const STEP_PAUSE_MIN: Duration = Duration::from_millis(2);
+
 /// Plans made in a row for one message. A plan that follows from the one before needs two or
 /// three; more is left to the next tick, so that nobody waits long for an answer.
 const PLANS_PER_STEP_MAX: usize = 8;
@@ -62,6 +65,8 @@ pub struct State {
     meter: LoopMeter,
     tick_number: u64,
     next_tick: Option<Instant>,
+    /// When the last step ended, and how long it took.
+    last_step: Option<(Instant, Duration)>,
 }
 
 // === impl Controller ===
@@ -94,6 +99,7 @@ impl Actor for Controller {
             meter: LoopMeter::default(),
             tick_number: 0,
             next_tick: None,
+            last_step: None,
         };
         state.step(&myself).await;
         Ok(state)
@@ -162,7 +168,11 @@ impl Actor for Controller {
                 router,
                 reply,
             } => {
-                answered(reply.send(state.router_reported(session, router)));
+                let (known, news) = state.router_reported(session, router);
+                answered(reply.send(known));
+                if !news {
+                    return Ok(());
+                }
             }
             Message::RouterGone { session, router } => state.router_gone(session, router),
             Message::Tick(number) => {
@@ -171,9 +181,11 @@ impl Actor for Controller {
                 }
                 state.next_tick = None;
                 state.observe(Event::Tick);
+                state.step(&myself).await;
+                return Ok(());
             }
         }
-        state.step(&myself).await;
+        state.step_soon(&myself).await;
         Ok(())
     }
 }
@@ -196,6 +208,15 @@ impl State {
         let now = self.now();
         self.world.observe(event, now);
         self.record_notes();
+    }
+
+    /// Folds a report in; false: it said nothing new.
+    fn observe_news(&mut self, event: Event) -> bool {
+        let news = !self.world.is_repetition(&event);
+        if news {
+            self.observe(event);
+        }
+        news
     }
 
     fn record_notes(&mut self) {
@@ -260,9 +281,9 @@ impl State {
             info!(worker = %id, pid = worker.pid, capacity = %worker.capacity, "a worker joined");
         }
         self.meter.report_received();
-        self.observe(Event::WorkerReported(worker));
-        // The reply is the assignment that knows of this report.
-        self.step(myself).await;
+        if self.observe_news(Event::WorkerReported(worker)) {
+            self.step_soon(myself).await;
+        }
         Some(self.outbox.assignments_of(id))
     }
 
@@ -274,10 +295,11 @@ impl State {
         }
     }
 
-    fn router_reported(&mut self, session: SessionNumber, router: Box<Router>) -> bool {
+    /// Whether the session counts, and whether anything may follow from the report.
+    fn router_reported(&mut self, session: SessionNumber, router: Box<Router>) -> (bool, bool) {
         let id = router.id.clone();
         if !is_newest(&mut self.router_sessions, &id, session) {
-            return false;
+            return (false, false);
         }
         let before = self.world.routers.get(&id);
         if before.is_none() {
@@ -287,8 +309,7 @@ impl State {
             warn!(router = %id, error = router.error, "a router does not serve");
         }
         self.meter.report_received();
-        self.observe(Event::RouterReported(router));
-        true
+        (true, self.observe_news(Event::RouterReported(router)))
     }
 
     fn router_gone(&mut self, session: SessionNumber, router: RouterId) {
@@ -296,6 +317,19 @@ impl State {
             self.router_sessions.remove(&router);
             info!(%router, "the session of a router ended");
             self.observe(Event::RouterDisconnected(router));
+        }
+    }
+
+    /// Steps now, or, where steps take long, a little later, together with what happens until
+    /// then: at most half of the time is spent on steps.
+    async fn step_soon(&mut self, myself: &ActorRef<Message>) {
+        let rest = self.last_step.map_or(Duration::ZERO, |(ended, took)| {
+            (ended + took).saturating_duration_since(Instant::now())
+        });
+        if rest < STEP_PAUSE_MIN {
+            self.step(myself).await;
+        } else {
+            self.schedule(myself, rest);
         }
     }
 
@@ -329,6 +363,7 @@ impl State {
         } else {
             IDLE_TICK
         };
+        self.last_step = Some((Instant::now(), begun.elapsed()));
         self.meter.pass(begun.elapsed(), pause, self.now().unix_s);
         self.schedule(myself, pause);
     }

@@ -42,6 +42,25 @@ pub enum Event {
 // === impl World ===
 
 impl World {
+    /// Whether the event is a heartbeat of somebody who is as he shall be: nothing can follow
+    /// from it. Most events are, so whoever has thousands of peers need not look at each.
+    pub fn is_repetition(&self, event: &Event) -> bool {
+        match event {
+            Event::WorkerReported(report) => {
+                let known = self.workers.get(&report.id);
+                let assigned = self.published.assignments().get(&report.id);
+                known.is_some_and(|known| known.says_the_same(report))
+                    && assigned.is_some_and(|told| told.version == report.assignment_version)
+            }
+            Event::RouterReported(report) => {
+                let known = self.routers.get(&report.id);
+                known.is_some_and(|known| known.says_the_same(report))
+                    && report.table_version == self.published.table_version()
+            }
+            _ => false,
+        }
+    }
+
     /// Folds one event in.
     pub fn observe(&mut self, event: Event, now: Now) {
         match event {

@@ -106,6 +106,29 @@ pub struct Router {
 // === impl Router ===
 
 impl Router {
+    /// Whether a report says what this one said before.
+    pub fn says_the_same(&self, report: &Router) -> bool {
+        let Router {
+            id,
+            node_id,
+            node_ip,
+            pid,
+            http_addr,
+            grpc_addr,
+            table_version,
+            draining,
+            error,
+            // The head's own knowledge.
+            behind_since_ms: _,
+            loads,
+        } = self;
+        (id, node_id, node_ip, *pid) == (&report.id, &report.node_id, &report.node_ip, report.pid)
+            && (http_addr, grpc_addr, error)
+                == (&report.http_addr, &report.grpc_addr, &report.error)
+            && (*table_version, *draining) == (report.table_version, report.draining)
+            && *loads == report.loads
+    }
+
     /// Whether changes wait for this router.
     pub fn is_waited_for(&self, now_ms: u64) -> bool {
         self.behind_since_ms
@@ -116,6 +139,30 @@ impl Router {
 // === impl Worker ===
 
 impl Worker {
+    /// Whether a report says what this one, whose session holds, said before.
+    pub fn says_the_same(&self, report: &Worker) -> bool {
+        let Worker {
+            id,
+            node_id,
+            node_ip,
+            pid,
+            data_addr,
+            capacity,
+            assignment_version,
+            draining,
+            // The head's own knowledge.
+            draining_since_ms: _,
+            disconnected_since_ms,
+            replicas,
+        } = self;
+        disconnected_since_ms.is_none()
+            && (id, node_id, node_ip, *pid)
+                == (&report.id, &report.node_id, &report.node_ip, report.pid)
+            && (data_addr, capacity) == (&report.data_addr, &report.capacity)
+            && (*assignment_version, *draining) == (report.assignment_version, report.draining)
+            && *replicas == report.replicas
+    }
+
     /// Whether new replicas may be placed here.
     pub fn takes_replicas(&self) -> bool {
         !self.draining && self.disconnected_since_ms.is_none()

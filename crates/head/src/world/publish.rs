@@ -7,7 +7,7 @@ use mobula_proto::v1;
 
 use super::intent::Phase;
 use super::{Now, WorkerId, World};
-use crate::assignments::assignment;
+use crate::assignments::{Source, assignment, sources};
 use crate::table::route_table;
 
 /// What has been told to whom.
@@ -15,6 +15,8 @@ use crate::table::route_table;
 pub struct Published {
     table: v1::RouteTable,
     assignments: BTreeMap<WorkerId, v1::WorkerAssignment>,
+    /// What each of them was made from: making one anew costs far more than comparing this.
+    sources: BTreeMap<WorkerId, Source>,
     version_base: u64,
 }
 
@@ -26,6 +28,7 @@ impl Published {
         Published {
             table: v1::RouteTable::default(),
             assignments: BTreeMap::new(),
+            sources: BTreeMap::new(),
             version_base,
         }
     }
@@ -48,6 +51,7 @@ impl Published {
     /// The worker is gone for good.
     pub fn forget_worker(&mut self, worker: &str) {
         self.assignments.remove(worker);
+        self.sources.remove(worker);
     }
 }
 
@@ -92,31 +96,35 @@ impl World {
     }
 
     fn publish_assignments(&mut self) -> bool {
-        let mut changed = false;
-        let workers: Vec<(WorkerId, u64)> = self
-            .workers
-            .values()
-            .map(|worker| (worker.id.clone(), worker.assignment_version))
-            .collect();
-        for (worker, reported) in workers {
-            let mut fresh = assignment(self, &worker);
-            let before = self.published.assignments.get(&worker);
+        let mut changed = Vec::new();
+        for (worker, source) in sources(self) {
+            let reported = self.workers.get(&worker);
+            let reported = reported.map_or(0, |worker| worker.assignment_version);
+            let published = &self.published;
+            let before = published.assignments.get(&worker);
             let version = before.map_or(0, |before| before.version);
-            fresh.version = version;
-            if before == Some(&fresh) && reported <= version {
+            let same = before.is_some() && published.sources.get(&worker) == Some(&source);
+            if same && reported <= version {
                 continue;
             }
-            fresh.version = version.max(reported).max(self.published.version_base) + 1;
-            let version = fresh.version;
-            self.published.assignments.insert(worker.clone(), fresh);
-            for replica in self.replicas_mut() {
-                if replica.worker == worker && replica.assigned_version.is_none() {
-                    replica.assigned_version = Some(version);
-                }
-            }
-            changed = true;
+            let version = version.max(reported).max(published.version_base) + 1;
+            let assignment = assignment(&source, version);
+            self.published
+                .assignments
+                .insert(worker.clone(), assignment);
+            self.published.sources.insert(worker.clone(), source);
+            changed.push((worker, version));
         }
-        changed
+        let versions: BTreeMap<WorkerId, u64> = changed.into_iter().collect();
+        if versions.is_empty() {
+            return false;
+        }
+        for replica in self.replicas_mut() {
+            if replica.assigned_version.is_none() {
+                replica.assigned_version = versions.get(&replica.worker).copied();
+            }
+        }
+        true
     }
 
     fn replicas_mut(&mut self) -> impl Iterator<Item = &mut super::intent::Replica> {
