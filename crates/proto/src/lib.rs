@@ -1,9 +1,10 @@
-//! Bindings of the cluster's protobuf, the limits of the data plane, and the one table of
-//! error kinds. What the frames mean is written in `proto/mobula/cluster/v1/*.proto`.
+//! Bindings of the cluster's protobuf, the limits of the data plane, the one table of error
+//! kinds, and the buckets of latencies. What the frames mean is written in `proto/mobula/cluster/v1/*.proto`.
 //!
 //! Not here: connecting and listening (`mobula_process::net`), and any decision about a request
 //! (the router and the worker).
 
+pub mod latency;
 pub mod limits;
 pub mod status;
 

@@ -75,6 +75,7 @@ fn table(data_addr: String, http_port: u32) -> v1::RouteTable {
         worker_id: "w1".to_owned(),
         node_id: String::new(),
         data_addr,
+        ..Default::default()
     };
     let deployment = v1::TableDeployment {
         name: "Noop".to_owned(),

@@ -19,6 +19,7 @@ use crate::dispatch::{Worker, run_worker};
 use crate::metrics::{
     GRPC_ONGOING, HTTP_ONGOING, Ingress, PROXY_SHUTDOWN, PROXY_STATUS, RouteMetrics, milliseconds,
 };
+use crate::queue::{Side, Wanted};
 use crate::sync::lock;
 use crate::table::{RouteId, Table};
 
@@ -263,6 +264,15 @@ impl Core {
         behind.deployments.values().map(load).collect()
     }
 
+    /// How versions that share a deployment's requests answered so far.
+    pub fn answers(&self) -> Vec<v1::VersionAnswers> {
+        let behind = lock(&self.behind);
+        let deployments = behind.deployments.values();
+        deployments
+            .flat_map(|deployment| deployment.answers())
+            .collect()
+    }
+
     /// From now on the router says that it is going away.
     pub fn set_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
@@ -304,12 +314,29 @@ fn targets(
     source: &v1::TableDeployment,
     workers: &HashMap<String, Arc<Worker>>,
     deployment: &Deployment,
-) -> Vec<(String, Arc<Target>, bool)> {
+) -> Vec<Wanted<Arc<Target>>> {
+    let canary = source.canary.as_ref();
     let target = |replica: &v1::TableReplica| {
         let worker = Arc::clone(workers.get(&replica.worker_id)?);
-        let reachable = worker.is_reachable();
-        let target = Target::new(&replica.replica_id, worker, &deployment.metrics);
-        Some((replica.replica_id.clone(), Arc::new(target), reachable))
+        let version = &replica.code_version;
+        let is_canary = canary.is_some_and(|share| share.code_version == *version);
+        let answers = canary.map(|_| deployment.answers_of(version));
+        Some(Wanted {
+            id: replica.replica_id.clone(),
+            reachable: worker.is_reachable(),
+            target: Arc::new(Target::new(
+                &replica.replica_id,
+                worker,
+                &deployment.metrics,
+                answers,
+            )),
+            side: if is_canary {
+                Side::Canary
+            } else {
+                Side::Stable
+            },
+            ongoing_max: Some(replica.max_ongoing_requests).filter(|max| *max > 0),
+        })
     };
     source.replicas.iter().filter_map(target).collect()
 }

@@ -3,6 +3,7 @@
 //! The shell of `queue`: it locks, wakes those who may start, and gives slots back when a permit
 //! is dropped. What may start is decided there.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,11 @@ use metrics::Gauge;
 use mobula_proto::v1;
 use tokio::sync::{Notify, oneshot};
 
+use crate::answers::Answers;
 use crate::dispatch::Worker;
 use crate::limits::{FULL_PAUSE_MAX, FULL_PAUSE_MIN};
 use crate::metrics::{DeploymentMetrics, milliseconds};
-use crate::queue::{Admission, Dice, Limits, Queue, Refusal, ReplicaKey, Seq, Start};
+use crate::queue::{Admission, Dice, Limits, Queue, Refusal, ReplicaKey, Seq, Start, Wanted};
 use crate::sync::lock;
 
 /// One deployment of one application, as long as the table has it.
@@ -26,6 +28,8 @@ pub struct Deployment {
     pub metrics: DeploymentMetrics,
     queue: Mutex<Queue<Arc<Target>, Waiter>>,
     backpressure: Mutex<Backpressure>,
+    /// By version of the code, while requests are shared between versions.
+    answers: Mutex<BTreeMap<String, Arc<Answers>>>,
     /// Told when somebody begins to wait: from zero replicas every millisecond counts.
     waiting: Arc<Notify>,
 }
@@ -36,6 +40,8 @@ pub struct Target {
     pub replica_id: String,
     /// The worker that hosts it.
     pub worker: Arc<Worker>,
+    /// Where its answers are counted, while requests are shared between versions.
+    pub answers: Option<Arc<Answers>>,
     load: Gauge,
 }
 
@@ -74,6 +80,7 @@ impl Deployment {
         let limits = Limits {
             ongoing_max: 1,
             queued_max: -1,
+            canary_percent: 0,
         };
         Deployment {
             application: application.to_owned(),
@@ -84,6 +91,7 @@ impl Deployment {
                 status: 503,
                 retry_after_s: None,
             }),
+            answers: Mutex::default(),
             waiting,
         }
     }
@@ -134,8 +142,15 @@ impl Deployment {
     pub fn update(
         self: &Arc<Self>,
         table: &v1::TableDeployment,
-        targets: impl FnOnce() -> Vec<(String, Arc<Target>, bool)>,
+        targets: impl FnOnce() -> Vec<Wanted<Arc<Target>>>,
     ) {
+        let canary = table.canary.as_ref();
+        lock(&self.answers).retain(|version, _| {
+            canary.is_some_and(|share| {
+                let mut replicas = table.replicas.iter();
+                share.code_version == *version || replicas.any(|r| r.code_version == *version)
+            })
+        });
         *lock(&self.backpressure) = Backpressure {
             status: u16::try_from(table.backpressure_status_code).unwrap_or(503),
             retry_after_s: table.backpressure_retry_after_s,
@@ -143,6 +158,7 @@ impl Deployment {
         let limits = Limits {
             ongoing_max: table.max_ongoing_requests,
             queued_max: table.max_queued_requests,
+            canary_percent: canary.map_or(0, |share| share.percent),
         };
         let end = table.failed.then_some(Refusal::Failed);
         let (started, ended) = {
@@ -159,6 +175,7 @@ impl Deployment {
         let limits = Limits {
             ongoing_max: 0,
             queued_max: 0,
+            canary_percent: 0,
         };
         let ended = {
             let mut queue = lock(&self.queue);
@@ -188,6 +205,21 @@ impl Deployment {
             load.target.load.set(f64::from(load.ongoing + load.queued));
         }
         (queued, ongoing)
+    }
+
+    /// Where the answers of a version are counted from now on.
+    pub fn answers_of(&self, version: &str) -> Arc<Answers> {
+        let mut answers = lock(&self.answers);
+        Arc::clone(answers.entry(version.to_owned()).or_default())
+    }
+
+    /// How the versions that share the requests answered so far; empty without sharing.
+    pub fn answers(&self) -> Vec<v1::VersionAnswers> {
+        let answers = lock(&self.answers);
+        let reports = answers
+            .iter()
+            .map(|(version, answers)| answers.report(&self.application, &self.name, version));
+        reports.collect()
     }
 
     /// What to answer when the queue is full.
@@ -241,10 +273,16 @@ impl Drop for InLine<'_> {
 
 impl Target {
     /// A replica of a deployment.
-    pub fn new(replica_id: &str, worker: Arc<Worker>, metrics: &DeploymentMetrics) -> Target {
+    pub fn new(
+        replica_id: &str,
+        worker: Arc<Worker>,
+        metrics: &DeploymentMetrics,
+        answers: Option<Arc<Answers>>,
+    ) -> Target {
         Target {
             replica_id: replica_id.to_owned(),
             worker,
+            answers,
             load: metrics.replica(replica_id),
         }
     }

@@ -4,9 +4,12 @@
 //! Not here: what the client speaks (`ingress`), and the deadline, at which the caller drops the
 //! whole.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use mobula_proto::v1;
 
+use crate::answers::{Trial, is_error};
 use crate::core::RouteEntry;
 use crate::deployment::Permit;
 use crate::dispatch::{CallHandle, First, Upload, UploadError};
@@ -42,6 +45,8 @@ pub struct Ask<F> {
     pub upload: Upload,
     /// Whether a replica may execute it although another may have done so already.
     pub repeatable: bool,
+    /// When the config's own time-out passes.
+    pub timeout_at: Option<Instant>,
 }
 
 /// What became of one attempt.
@@ -71,12 +76,17 @@ impl<F: Fn(&str) -> v1::Call> Ask<F> {
         let Some(link) = target.worker.link() else {
             return Attempt::Elsewhere(permit);
         };
+        let answers = target.answers.as_ref();
+        let trial = answers.map(|answers| Trial::begin(answers, self.timeout_at));
         let mut call = (self.call)(&target.replica_id);
         call.body = Bytes::clone(&self.upload.first);
         call.end = self.upload.rest.is_none();
         let mut handle = match link.begin(call, permit).await {
             Ok(handle) => handle,
-            Err(permit) => return Attempt::Elsewhere(permit),
+            Err(permit) => {
+                trial.map(Trial::void);
+                return Attempt::Elsewhere(permit);
+            }
         };
         if self.upload.rest.is_some() && handle.call().credit().await.is_some() {
             // Taken: from here on the body belongs to this replica.
@@ -85,7 +95,11 @@ impl<F: Fn(&str) -> v1::Call> Ask<F> {
                 rest.send(&mut handle);
             }
         }
-        match handle.first().await {
+        let first = handle.first().await;
+        if let Some(trial) = trial {
+            judge(trial, &first, &mut handle);
+        }
+        match first {
             First::Reply(reply) => Attempt::Answered(Answer::new(reply, handle)),
             First::NotTaken(permit) => Attempt::Elsewhere(permit),
             First::Died(Some(permit)) if self.repeatable && *repeats < REPEATS_MAX => {
@@ -97,6 +111,14 @@ impl<F: Fn(&str) -> v1::Call> Ask<F> {
             First::Failed => Attempt::Failed(Failure::Internal),
             First::Upload(error) => Attempt::Failed(Failure::Upload(error)),
         }
+    }
+}
+
+fn judge(trial: Trial, first: &First, handle: &mut CallHandle) {
+    match first {
+        First::Reply(reply) => handle.set_answers(trial.answered(is_error(reply))),
+        First::Died(_) | First::Failed => drop(trial.answered(true)),
+        First::NotTaken(_) | First::Upload(_) => trial.void(),
     }
 }
 

@@ -2,13 +2,14 @@
 //!
 //! A request walks through `ingress` (HTTP or gRPC), `table` (which deployment), `exchange` (one
 //! request from admission to answer), `deployment` and `queue` (which replica, and when), and
-//! `dispatch` (the connection to its worker). `session` brings the table. `core` is what they
-//! share.
+//! `dispatch` (the connection to its worker). `answers` counts how versions of the code do that
+//! share the requests. `session` brings the table. `core` is what they share.
 //!
 //! The cores are pure: `table`, `queue`, `ingress::{builtin, headers, problem}`.
 //!
 //! Not here: what is deployed and where (the head), and running it (the worker).
 
+mod answers;
 mod core;
 mod deployment;
 mod dispatch;

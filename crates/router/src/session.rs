@@ -154,6 +154,7 @@ fn report(core: &Core, identity: &Identity, loads: Vec<v1::DeploymentLoad>) -> v
         draining: core.is_draining(),
         error: errors.join("; "),
         loads,
+        answers: core.answers(),
     }
 }
 

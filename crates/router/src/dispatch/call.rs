@@ -12,6 +12,7 @@ use mobula_proto::v1::{self, frame::Kind};
 use tokio::task::AbortHandle;
 
 use super::{Link, UploadError};
+use crate::answers::Answers;
 use crate::deployment::Permit;
 use crate::sync::lock;
 
@@ -78,6 +79,8 @@ pub struct CallHandle {
     /// Bytes that were read and for which no credit was given yet.
     consumed: usize,
     uploader: Option<AbortHandle>,
+    /// Told when the answer breaks off.
+    answers: Option<Arc<Answers>>,
 }
 
 // === impl Call: the link's side ===
@@ -225,7 +228,13 @@ impl CallHandle {
             call,
             consumed: 0,
             uploader: None,
+            answers: None,
         }
+    }
+
+    /// Where it counts if the answer breaks off.
+    pub fn set_answers(&mut self, answers: Option<Arc<Answers>>) {
+        self.answers = answers;
     }
 
     /// The task that sends the rest of the body ends with the handle.
@@ -301,7 +310,12 @@ impl CallHandle {
         }
         match &state.over {
             Some(Over::Complete) => Poll::Ready(None),
-            Some(broken) => Poll::Ready(Some(Err(broken.clone()))),
+            Some(broken) => {
+                if let Some(answers) = self.answers.take() {
+                    answers.broke_off();
+                }
+                Poll::Ready(Some(Err(broken.clone())))
+            }
             None => {
                 state.reader = Some(cx.waker().clone());
                 Poll::Pending

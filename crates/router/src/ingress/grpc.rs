@@ -158,6 +158,7 @@ impl GrpcIngress {
                 body: Bytes::new(),
                 end: false,
             },
+            timeout_at: deadline.and_then(|deadline| deadline.of_config(self.timeout_s)),
             repeatable: headers::has_idempotency_key(&parts.headers),
         };
         let failed = |failure: Failure| status(&explain(&failure, route));

@@ -142,6 +142,7 @@ impl HttpIngress {
                 end: false,
             },
             upload,
+            timeout_at: deadline.and_then(|deadline| deadline.of_config(self.timeout_s)),
             repeatable: is_safe(&parts.method) || headers::has_idempotency_key(&parts.headers),
         };
         ask.answer(route)
@@ -233,6 +234,12 @@ impl Deadline {
         let after = Duration::try_from_secs_f64(seconds).ok()?;
         let at = came.checked_add(after)?;
         Some(Deadline { at, seconds })
+    }
+
+    /// The moment, unless the client set an earlier one than the config does.
+    pub fn of_config(self, timeout_s: Option<f64>) -> Option<Instant> {
+        let is_the_configs = timeout_s.is_some_and(|config| self.seconds >= config);
+        is_the_configs.then_some(self.at)
     }
 
     /// Milliseconds until then.

@@ -8,17 +8,23 @@
 //! picked at random. What it joins is a place, not a fate: a slot that becomes free anywhere
 //! takes the oldest request of all the queues. So, for one deployment, requests start in the
 //! order in which they came, and none waits while a replica has a free slot.
+//!
+//! While requests are shared between two versions of the code, dice first say whether a request
+//! is for the canary. One that is takes a slot of the stable version rather than wait. One that
+//! is not waits as if there were no canary: what fails fast has free slots all the time, and
+//! must not draw more than its share. Only when no replica of one version can be reached does
+//! the other one get everything.
 
 mod replicas;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::QUEUED_REQUESTS_MAX;
 
 use replicas::Replicas;
-pub use replicas::{ReplicaKey, ReplicaLoad};
+pub use replicas::{ReplicaKey, ReplicaLoad, Side, Wanted};
 
 /// Place in line. Lower is older; a request that a replica refused keeps its own.
 pub type Seq = u64;
@@ -30,6 +36,8 @@ pub struct Limits {
     pub ongoing_max: u32,
     /// Requests waiting; negative: no limit but our own.
     pub queued_max: i64,
+    /// Percent of the requests that are for the canary, if there is one.
+    pub canary_percent: u32,
 }
 
 /// What becomes of a request that just came.
@@ -97,6 +105,8 @@ pub struct Queue<T, W> {
     replicas: Replicas<T>,
     /// All queues in one map, oldest first; `place` says in which queue a request stands.
     waiting: BTreeMap<Seq, Waiting<W>>,
+    /// Those of them that are for the canary; the others may not take its slots.
+    for_canary: BTreeSet<Seq>,
     next: Seq,
 }
 
@@ -142,6 +152,7 @@ impl<T: Clone, W> Queue<T, W> {
             end: None,
             replicas: Replicas::default(),
             waiting: BTreeMap::new(),
+            for_canary: BTreeSet::new(),
             next: 0,
         }
     }
@@ -153,7 +164,7 @@ impl<T: Clone, W> Queue<T, W> {
         if let Some(refusal) = self.refusal() {
             return Admission::Refuse(refusal);
         }
-        let choice = self.replicas.choose(self.limits.ongoing_max, &mut dice);
+        let (side, choice) = self.choose(&mut dice);
         if let Some((key, true)) = choice {
             return self.start(key, self.next);
         }
@@ -162,7 +173,7 @@ impl<T: Clone, W> Queue<T, W> {
             let queued = self.waiting.len();
             return Admission::Refuse(Refusal::Full { queued, max });
         }
-        self.wait(self.next, choice.map(|(key, _)| key), waiter())
+        self.wait(self.next, side, choice.map(|(key, _)| key), waiter())
     }
 
     /// A request has ended and leaves its slot, which the oldest of those who wait gets. More
@@ -171,7 +182,10 @@ impl<T: Clone, W> Queue<T, W> {
         self.replicas.leave(key, true);
         let mut started = Vec::new();
         while !self.waiting.is_empty() && self.replicas.is_free(key, self.limits.ongoing_max) {
-            started.extend(self.start_oldest(key));
+            match self.start_oldest(key) {
+                Some(start) => started.push(start),
+                None => break,
+            }
         }
         started
     }
@@ -188,9 +202,9 @@ impl<T: Clone, W> Queue<T, W> {
         let in_a_row = self.replicas.leave(key, false);
         let admission = match self.refusal() {
             Some(refusal) => Admission::Refuse(refusal),
-            None => match self.replicas.choose(self.limits.ongoing_max, &mut dice) {
-                Some((key, true)) => self.start(key, seq),
-                choice => self.wait(seq, choice.map(|(key, _)| key), waiter()),
+            None => match self.choose(&mut dice) {
+                (_, Some((key, true))) => self.start(key, seq),
+                (side, choice) => self.wait(seq, side, choice.map(|(key, _)| key), waiter()),
             },
         };
         Refused {
@@ -210,6 +224,7 @@ impl<T: Clone, W> Queue<T, W> {
         let Some(waiting) = self.waiting.remove(&seq) else {
             return false;
         };
+        self.for_canary.remove(&seq);
         self.replicas.left_queue(waiting.place);
         true
     }
@@ -221,10 +236,13 @@ impl<T: Clone, W> Queue<T, W> {
     pub fn set_replicas(
         &mut self,
         limits: Limits,
-        wanted: Vec<(String, T, bool)>,
+        wanted: Vec<Wanted<T>>,
         dice: Dice,
     ) -> Vec<Start<T, W>> {
         self.limits = limits;
+        if limits.canary_percent == 0 {
+            self.for_canary.clear();
+        }
         self.replicas.set(wanted);
         self.fill(dice)
     }
@@ -247,6 +265,7 @@ impl<T: Clone, W> Queue<T, W> {
         if self.refusal().is_none() {
             return Vec::new();
         }
+        self.for_canary.clear();
         let waiting = std::mem::take(&mut self.waiting);
         let mut waiters = Vec::with_capacity(waiting.len());
         for entry in waiting.into_values() {
@@ -301,15 +320,55 @@ impl<T: Clone, W> Queue<T, W> {
         }
     }
 
-    fn wait(&mut self, seq: Seq, place: Option<ReplicaKey>, waiter: W) -> Admission<T> {
+    fn wait(&mut self, seq: Seq, side: Side, place: Option<ReplicaKey>, waiter: W) -> Admission<T> {
         self.next = self.next.max(seq + 1);
+        if side == Side::Canary {
+            self.for_canary.insert(seq);
+        }
         self.replicas.joined_queue(place);
         self.waiting.insert(seq, Waiting { place, waiter });
         Admission::Wait(seq)
     }
 
+    /// First the version, then two replicas of it.
+    fn choose(&self, dice: &mut Dice) -> (Side, Option<(ReplicaKey, bool)>) {
+        let max = self.limits.ongoing_max;
+        let side = self.side(dice);
+        let choice = self.replicas.choose(side, max, dice);
+        if side == Side::Canary && !matches!(choice, Some((_, true))) {
+            let other = self.replicas.choose(Side::Stable, max, dice);
+            if let Some((_, true)) = other {
+                return (Side::Stable, other);
+            }
+        }
+        (side, choice)
+    }
+
+    fn side(&self, dice: &mut Dice) -> Side {
+        let stable = self.replicas.any_live(Side::Stable);
+        if !self.replicas.any_live(Side::Canary) {
+            return Side::Stable;
+        }
+        let percent = usize::try_from(self.limits.canary_percent).unwrap_or(0);
+        if !stable || dice.below(100) < percent {
+            Side::Canary
+        } else {
+            Side::Stable
+        }
+    }
+
+    /// The oldest request that may take a slot of a side.
+    fn oldest_for(&self, side: Side) -> Option<Seq> {
+        if side == Side::Canary && self.replicas.any_live(Side::Stable) {
+            return self.for_canary.first().copied();
+        }
+        self.waiting.first_key_value().map(|(seq, _)| *seq)
+    }
+
     fn start_oldest(&mut self, key: ReplicaKey) -> Option<Start<T, W>> {
-        let (seq, waiting) = self.waiting.pop_first()?;
+        let seq = self.oldest_for(self.replicas.side_of(key))?;
+        let waiting = self.waiting.remove(&seq)?;
+        self.for_canary.remove(&seq);
         self.replicas.left_queue(waiting.place);
         let target = self.replicas.enter(key)?;
         Some(Start {
@@ -323,19 +382,30 @@ impl<T: Clone, W> Queue<T, W> {
     /// After slots may have become free or replicas gone: starts the oldest while there is a
     /// slot, and gives what still waits a place at a replica that is there.
     fn fill(&mut self, mut dice: Dice) -> Vec<Start<T, W>> {
+        let max = self.limits.ongoing_max;
         let mut started = Vec::new();
-        while !self.waiting.is_empty() {
-            match self.replicas.choose(self.limits.ongoing_max, &mut dice) {
-                Some((key, true)) => started.extend(self.start_oldest(key)),
-                Some((_, false)) | None => break,
+        for side in [Side::Stable, Side::Canary] {
+            while self.oldest_for(side).is_some() {
+                match self.replicas.choose(side, max, &mut dice) {
+                    Some((key, true)) => started.extend(self.start_oldest(key)),
+                    Some((_, false)) | None => break,
+                }
             }
         }
-        for waiting in self.waiting.values_mut() {
+        let stable = self.replicas.any_live(Side::Stable);
+        let canary = self.replicas.any_live(Side::Canary);
+        for (seq, waiting) in &mut self.waiting {
             if waiting.place.is_some_and(|key| self.replicas.is_live(key)) {
                 continue;
             }
+            let is_for_canary = canary && (!stable || self.for_canary.contains(seq));
+            let side = if is_for_canary {
+                Side::Canary
+            } else {
+                Side::Stable
+            };
             self.replicas.left_queue(waiting.place);
-            let choice = self.replicas.choose(self.limits.ongoing_max, &mut dice);
+            let choice = self.replicas.choose(side, max, &mut dice);
             waiting.place = choice.map(|(key, _)| key);
             self.replicas.joined_queue(waiting.place);
         }

@@ -10,6 +10,32 @@ pub struct ReplicaKey {
     generation: u64,
 }
 
+/// Which of two versions of the code a replica is of, while requests are shared between them.
+/// Without sharing all are of the stable one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Side {
+    /// What served until now.
+    #[default]
+    Stable,
+    /// What gets a part of the requests to prove itself.
+    Canary,
+}
+
+/// A replica as the table has it.
+#[derive(Clone, Debug)]
+pub struct Wanted<T> {
+    /// Its id.
+    pub id: String,
+    /// How to reach it.
+    pub target: T,
+    /// Whether it can be reached now.
+    pub reachable: bool,
+    /// Its version.
+    pub side: Side,
+    /// Its own limit of requests in progress, where it is not the deployment's.
+    pub ongoing_max: Option<u32>,
+}
+
 /// What a replica is doing, as this router sees it.
 #[derive(Debug)]
 pub struct ReplicaLoad<'a, T> {
@@ -26,7 +52,14 @@ pub struct ReplicaLoad<'a, T> {
 pub(super) struct Replicas<T> {
     slots: Vec<Slot<T>>,
     /// Slots that may be given requests: in the table and reachable.
-    live: Vec<usize>,
+    live: Live,
+}
+
+/// The live slots of either side.
+#[derive(Debug, Default)]
+struct Live {
+    stable: Vec<usize>,
+    canary: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -44,6 +77,8 @@ struct Replica<T> {
     queued: u32,
     in_table: bool,
     reachable: bool,
+    side: Side,
+    ongoing_max: Option<u32>,
     /// Refusals in a row.
     refusals: u32,
     /// Left alone after a refusal.
@@ -56,21 +91,32 @@ impl<T> Default for Replicas<T> {
     fn default() -> Self {
         Replicas {
             slots: Vec::new(),
-            live: Vec::new(),
+            live: Live::default(),
         }
     }
 }
 
 impl<T: Clone> Replicas<T> {
-    /// The less loaded of two replicas picked at random, and whether it has a free slot; one
-    /// that has where any has. None when there is no replica to give anything to.
-    pub fn choose(&self, ongoing_max: u32, dice: &mut Dice) -> Option<(ReplicaKey, bool)> {
-        let n = self.live.len();
+    /// Whether a replica of that side may be given requests.
+    pub fn any_live(&self, side: Side) -> bool {
+        !self.live.of(side).is_empty()
+    }
+
+    /// The less loaded of two replicas of a side picked at random, and whether it has a free
+    /// slot; one that has where any has. None when there is no replica to give anything to.
+    pub fn choose(
+        &self,
+        side: Side,
+        ongoing_max: u32,
+        dice: &mut Dice,
+    ) -> Option<(ReplicaKey, bool)> {
+        let live = self.live.of(side);
+        let n = live.len();
         let first = dice.below(n);
         // Another than the first, each with the same chance.
         let second = (first + 1 + dice.below(n.saturating_sub(1))) % n.max(1);
         let rank = |index: usize| {
-            let replica = self.live_at(index)?;
+            let replica = self.replica_at(*live.get(index)?)?;
             Some((
                 !replica.is_free(ongoing_max),
                 replica.ongoing + replica.queued,
@@ -81,15 +127,26 @@ impl<T: Clone> Replicas<T> {
         } else {
             first
         };
-        let is_free = |index: &usize| self.live_at(*index).is_some_and(|r| r.is_free(ongoing_max));
-        if is_free(&best) {
-            return Some((self.key_at(best)?, true));
+        let is_free = |slot: &usize| {
+            let replica = self.replica_at(*slot);
+            replica.is_some_and(|replica| replica.is_free(ongoing_max))
+        };
+        let best_slot = *live.get(best)?;
+        if is_free(&best_slot) {
+            return Some((self.key_at(best_slot)?, true));
         }
         // Two unlucky throws must not make a request wait beside a free slot.
-        match (0..n).map(|step| (best + step) % n).find(is_free) {
+        let mut from_best = live.iter().cycle().skip(best).take(n).copied();
+        match from_best.find(is_free) {
             Some(free) => Some((self.key_at(free)?, true)),
-            None => Some((self.key_at(best)?, false)),
+            None => Some((self.key_at(best_slot)?, false)),
         }
+    }
+
+    /// The side of a replica.
+    pub fn side_of(&self, key: ReplicaKey) -> Side {
+        self.get(key)
+            .map_or_else(Side::default, |replica| replica.side)
     }
 
     /// Takes one slot of the replica.
@@ -146,20 +203,16 @@ impl<T: Clone> Replicas<T> {
         }
     }
 
-    /// Makes the table's replicas these: id, how to reach it, whether it can be reached now.
-    pub fn set(&mut self, wanted: Vec<(String, T, bool)>) {
+    /// Makes the table's replicas these.
+    pub fn set(&mut self, wanted: Vec<Wanted<T>>) {
         for replica in self.slots.iter_mut().filter_map(|s| s.replica.as_mut()) {
             replica.in_table = false;
         }
-        for (id, target, reachable) in wanted {
+        for wanted in wanted {
             let mut known = self.slots.iter_mut().filter_map(|s| s.replica.as_mut());
-            match known.find(|replica| replica.id == id) {
-                Some(replica) => {
-                    replica.in_table = true;
-                    replica.target = target;
-                    replica.reachable = reachable;
-                }
-                None => self.add(Replica::new(id, target, reachable)),
+            match known.find(|replica| replica.id == wanted.id) {
+                Some(replica) => replica.describe(wanted),
+                None => self.add(Replica::new(wanted)),
             }
         }
         for slot in 0..self.slots.len() {
@@ -205,13 +258,11 @@ impl<T: Clone> Replicas<T> {
         self.slots.iter().filter_map(|slot| slot.replica.as_ref())
     }
 
-    fn live_at(&self, index: usize) -> Option<&Replica<T>> {
-        let slot = *self.live.get(index)?;
+    fn replica_at(&self, slot: usize) -> Option<&Replica<T>> {
         self.slots.get(slot)?.replica.as_ref()
     }
 
-    fn key_at(&self, index: usize) -> Option<ReplicaKey> {
-        let slot = *self.live.get(index)?;
+    fn key_at(&self, slot: usize) -> Option<ReplicaKey> {
         let generation = self.slots.get(slot)?.generation;
         Some(ReplicaKey { slot, generation })
     }
@@ -247,28 +298,54 @@ impl<T: Clone> Replicas<T> {
     }
 
     fn list_live(&mut self) {
-        self.live.clear();
-        let live = |slot: &Slot<T>| slot.replica.as_ref().is_some_and(Replica::is_live);
-        let slots = self.slots.iter().enumerate();
-        self.live
-            .extend(slots.filter(|(_, slot)| live(slot)).map(|(index, _)| index));
+        self.live.stable.clear();
+        self.live.canary.clear();
+        for (index, slot) in self.slots.iter().enumerate() {
+            if let Some(replica) = slot.replica.as_ref().filter(|replica| replica.is_live()) {
+                match replica.side {
+                    Side::Stable => self.live.stable.push(index),
+                    Side::Canary => self.live.canary.push(index),
+                }
+            }
+        }
+    }
+}
+
+// === impl Live ===
+
+impl Live {
+    fn of(&self, side: Side) -> &[usize] {
+        match side {
+            Side::Stable => &self.stable,
+            Side::Canary => &self.canary,
+        }
     }
 }
 
 // === impl Replica ===
 
 impl<T> Replica<T> {
-    fn new(id: String, target: T, reachable: bool) -> Replica<T> {
+    fn new(wanted: Wanted<T>) -> Replica<T> {
         Replica {
-            id,
-            target,
+            id: wanted.id,
+            target: wanted.target,
             ongoing: 0,
             queued: 0,
             in_table: true,
-            reachable,
+            reachable: wanted.reachable,
+            side: wanted.side,
+            ongoing_max: wanted.ongoing_max,
             refusals: 0,
             paused: false,
         }
+    }
+
+    fn describe(&mut self, wanted: Wanted<T>) {
+        self.in_table = true;
+        self.target = wanted.target;
+        self.reachable = wanted.reachable;
+        self.side = wanted.side;
+        self.ongoing_max = wanted.ongoing_max;
     }
 
     fn is_live(&self) -> bool {
@@ -276,6 +353,6 @@ impl<T> Replica<T> {
     }
 
     fn is_free(&self, ongoing_max: u32) -> bool {
-        !self.paused && self.ongoing < ongoing_max
+        !self.paused && self.ongoing < self.ongoing_max.unwrap_or(ongoing_max)
     }
 }

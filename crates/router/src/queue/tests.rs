@@ -14,14 +14,52 @@ fn queue(ongoing_max: u32, queued_max: i64, replicas: usize) -> Test {
     let limits = Limits {
         ongoing_max,
         queued_max,
+        canary_percent: 0,
     };
     let mut queue = Queue::new(limits);
     queue.set_replicas(limits, named(&NAMES[..replicas]), Dice::new(1));
     queue
 }
 
-fn named(names: &[&'static str]) -> Vec<(String, &'static str, bool)> {
-    names.iter().map(|n| ((*n).to_owned(), *n, true)).collect()
+fn named(names: &[&'static str]) -> Vec<Wanted<&'static str>> {
+    names
+        .iter()
+        .map(|name| wanted(name, Side::Stable))
+        .collect()
+}
+
+fn wanted(name: &'static str, side: Side) -> Wanted<&'static str> {
+    Wanted {
+        id: name.to_owned(),
+        target: name,
+        reachable: true,
+        side,
+        ongoing_max: None,
+    }
+}
+
+/// Replicas r0, r1, … of the stable version, and behind them those of the canary.
+fn shared(ongoing_max: u32, percent: u32, stable: usize, canary: usize) -> Test {
+    let mut queue = queue(ongoing_max, -1, 0);
+    set_shared(&mut queue, percent, stable, canary);
+    queue
+}
+
+fn set_shared(queue: &mut Test, percent: u32, stable: usize, canary: usize) -> Vec<u32> {
+    let side = |n: usize| {
+        if n < stable {
+            Side::Stable
+        } else {
+            Side::Canary
+        }
+    };
+    let replicas = (0..stable + canary).map(|n| wanted(NAMES[n], side(n)));
+    let limits = Limits {
+        canary_percent: percent,
+        ..queue.limits
+    };
+    let started = queue.set_replicas(limits, replicas.collect(), Dice::new(7));
+    started.iter().map(|start| start.waiter).collect()
 }
 
 fn started(admission: Admission<&'static str>) -> (ReplicaKey, Seq, &'static str) {
@@ -138,6 +176,113 @@ fn of_two_replicas_the_less_loaded_one_is_taken() {
     assert_eq!(count, BTreeMap::from([("r0", 50), ("r1", 50)]));
 }
 
+#[test]
+fn the_canary_gets_its_percent_and_its_replicas_share_it() {
+    for percent in [0, 1, 5, 25, 50, 99, 100] {
+        let mut queue = shared(1_000_000, percent, 2, 2);
+        let mut count: BTreeMap<&str, u32> = BTreeMap::new();
+        const REQUESTS: u32 = 20_000;
+        for seed in 0..REQUESTS {
+            let (_, _, target) = started(queue.admit(Dice::new(seed.into()), || 0));
+            *count.entry(target).or_default() += 1;
+        }
+        let of = |name: &str| count.get(name).copied().unwrap_or(0);
+        let canary = of("r2") + of("r3");
+        let expected = REQUESTS * percent / 100;
+        // Four standard deviations of so many throws, and the seeds are fixed.
+        let part = f64::from(percent) / 100.0;
+        let allowed = 4.0 * (f64::from(REQUESTS) * part * (1.0 - part)).sqrt();
+        assert!(
+            f64::from(canary.abs_diff(expected)) <= allowed,
+            "{canary} of {REQUESTS} at {percent} %"
+        );
+        assert!(of("r2").abs_diff(of("r3")) <= 1, "{count:?}");
+        assert!(of("r0").abs_diff(of("r1")) <= 1, "{count:?}");
+    }
+}
+
+#[test]
+fn a_request_for_a_full_canary_takes_a_slot_of_the_others_rather_than_wait() {
+    let mut queue = shared(1, 100, 1, 1);
+    assert_eq!(started(queue.admit(Dice::new(1), || 0)).2, "r1");
+    assert_eq!(started(queue.admit(Dice::new(2), || 0)).2, "r0");
+    assert_eq!(queue.admit(Dice::new(3), || 0), Admission::Wait(2));
+}
+
+#[test]
+fn a_request_that_is_not_for_the_canary_waits_beside_its_free_slots() {
+    let mut queue = shared(1, 0, 1, 1);
+    let (stable, _, first) = started(queue.admit(Dice::new(1), || 0));
+    assert_eq!(first, "r0");
+    assert_eq!(queue.admit(Dice::new(2), || 5), Admission::Wait(1));
+    let next = queue.release(stable);
+    assert_eq!(
+        next.iter()
+            .map(|s| (s.target, s.waiter))
+            .collect::<Vec<_>>(),
+        [("r0", 5)]
+    );
+}
+
+#[test]
+fn a_slot_of_the_canary_goes_to_the_oldest_request_that_is_for_it() {
+    let mut queue = shared(1, 0, 1, 1);
+    let (stable, _, _) = started(queue.admit(Dice::new(1), || 0));
+    assert_eq!(queue.admit(Dice::new(2), || 1), Admission::Wait(1));
+    set_shared(&mut queue, 100, 1, 1);
+    let (canary, _, name) = started(queue.admit(Dice::new(3), || 2));
+    assert_eq!(name, "r1");
+    assert_eq!(queue.admit(Dice::new(4), || 3), Admission::Wait(3));
+    let next = |starts: Vec<Start<&'static str, u32>>| -> Vec<(&str, u32)> {
+        starts.iter().map(|s| (s.target, s.waiter)).collect()
+    };
+    assert_eq!(next(queue.release(canary)), [("r1", 3)]);
+    assert_eq!(next(queue.release(stable)), [("r0", 1)]);
+}
+
+#[test]
+fn a_version_that_cannot_be_reached_leaves_everything_to_the_other() {
+    let mut queue = shared(10, 0, 1, 1);
+    queue.set_reachable(|name| *name == "r0", false, Dice::new(0));
+    assert_eq!(started(queue.admit(Dice::new(1), || 0)).2, "r1");
+    let mut queue = shared(10, 100, 1, 1);
+    queue.set_reachable(|name| *name == "r1", false, Dice::new(0));
+    assert_eq!(started(queue.admit(Dice::new(1), || 0)).2, "r0");
+}
+
+#[test]
+fn those_who_wait_for_a_version_that_goes_away_start_at_the_other() {
+    let mut queue = shared(1, 0, 1, 1);
+    started(queue.admit(Dice::new(1), || 0));
+    assert_eq!(queue.admit(Dice::new(2), || 5), Admission::Wait(1));
+    assert_eq!(
+        queue
+            .set_reachable(|name| *name == "r0", false, Dice::new(0))
+            .iter()
+            .map(|start| (start.target, start.waiter))
+            .collect::<Vec<_>>(),
+        [("r1", 5)]
+    );
+    // The canary is promoted: its replica serves as the others do.
+    let mut queue = shared(1, 0, 1, 1);
+    started(queue.admit(Dice::new(1), || 0));
+    assert_eq!(queue.admit(Dice::new(2), || 6), Admission::Wait(1));
+    assert_eq!(set_shared(&mut queue, 0, 2, 0), [6]);
+}
+
+#[test]
+fn a_replica_keeps_its_own_limit_while_another_version_has_another() {
+    let mut queue = queue(1, -1, 0);
+    let mut wide = wanted("r0", Side::Stable);
+    wide.ongoing_max = Some(3);
+    let limits = queue.limits;
+    queue.set_replicas(limits, vec![wide, wanted("r1", Side::Canary)], Dice::new(0));
+    for _ in 0..3 {
+        assert_eq!(started(queue.admit(Dice::new(1), || 0)).2, "r0");
+    }
+    assert_eq!(queue.admit(Dice::new(1), || 0), Admission::Wait(3));
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Admit,
@@ -145,7 +290,8 @@ enum Op {
     Refuse(usize),
     Resume(usize),
     Cancel(usize),
-    Replicas(Vec<usize>, u32),
+    /// Who is in the table, from where on they are of the canary, its percent, the limit.
+    Replicas(Vec<usize>, usize, u32, u32),
     Reachable(usize, bool),
 }
 
@@ -157,8 +303,13 @@ fn op() -> impl Strategy<Value = Op> {
         2 => some.clone().prop_map(Op::Refuse),
         1 => some.clone().prop_map(Op::Resume),
         1 => some.prop_map(Op::Cancel),
-        1 => (proptest::sample::subsequence(vec![0usize, 1, 2, 3], 0..=4), 1u32..4)
-            .prop_map(|(set, max)| Op::Replicas(set, max)),
+        1 => (
+            proptest::sample::subsequence(vec![0usize, 1, 2, 3], 0..=4),
+            prop_oneof![Just(4usize), 0usize..4],
+            prop_oneof![Just(0u32), 1u32..=100],
+            1u32..4,
+        )
+            .prop_map(|(set, canary, percent, max)| Op::Replicas(set, canary, percent, max)),
         1 => (0usize..4, any::<bool>()).prop_map(|(n, up)| Op::Reachable(n, up)),
     ]
 }
@@ -174,6 +325,7 @@ struct Model {
     ongoing_max: u32,
     down: BTreeSet<&'static str>,
     table: BTreeSet<&'static str>,
+    canary: BTreeSet<&'static str>,
 }
 
 impl Model {
@@ -188,12 +340,25 @@ impl Model {
         }
     }
 
-    fn resumed(&mut self, starts: Vec<Start<&'static str, u32>>) {
+    /// `for_canary`: those of the waiting that were for the canary before.
+    fn resumed(&mut self, starts: Vec<Start<&'static str, u32>>, for_canary: &BTreeSet<Seq>) {
         for start in starts {
-            let oldest = self.waiting.pop_first();
-            assert_eq!(oldest, Some(start.seq), "the oldest starts first");
+            let only_canarys = self.canary.contains(start.target) && self.any_stable();
+            let mut those = self.waiting.iter().copied();
+            let oldest = those.find(|seq| !only_canarys || for_canary.contains(seq));
+            assert_eq!(
+                oldest,
+                Some(start.seq),
+                "the oldest of those who may starts first"
+            );
+            self.waiting.remove(&start.seq);
             self.start(start.key, start.seq, start.target);
         }
+    }
+
+    fn any_stable(&self) -> bool {
+        let live = self.table.difference(&self.down);
+        live.copied().any(|name| !self.canary.contains(name))
     }
 
     fn start(&mut self, key: ReplicaKey, seq: Seq, target: &'static str) {
@@ -210,6 +375,7 @@ impl Model {
     fn check(&self, queue: &Test) {
         assert_eq!(queue.queued(), self.waiting.len());
         assert_eq!(queue.ongoing() as usize, self.running.len());
+        assert!(queue.for_canary.is_subset(&self.waiting));
         let mut queued_at_replicas = 0;
         for load in queue.loads() {
             let here = self.running.iter().filter(|r| r.2 == *load.target).count();
@@ -230,8 +396,10 @@ impl Model {
             let here = self.running.iter().filter(|r| r.2 == *name).count();
             let paused = self.paused.iter().any(|(_, paused)| paused == name);
             if here < self.ongoing_max as usize && !paused {
+                let only_canarys = self.canary.contains(name) && self.any_stable();
+                let mut those = self.waiting.iter();
                 assert!(
-                    self.waiting.is_empty(),
+                    !those.any(|seq| !only_canarys || queue.for_canary.contains(seq)),
                     "waits beside a free slot of {name}"
                 );
             }
@@ -240,13 +408,14 @@ impl Model {
 }
 
 fn apply(queue: &mut Test, model: &mut Model, op: Op, dice: Dice) {
+    let for_canary = queue.for_canary.clone();
     match op {
         Op::Admit => model.admitted(queue.admit(dice, || 0)),
         Op::Release(n) if !model.running.is_empty() => {
             let (key, seq, _) = model.running.swap_remove(n % model.running.len());
             assert!(model.over.insert(seq), "answered twice");
             model.paused.retain(|(paused, _)| *paused != key);
-            model.resumed(queue.release(key));
+            model.resumed(queue.release(key), &for_canary);
         }
         Op::Refuse(n) if !model.running.is_empty() => {
             let (key, seq, name) = model.running.swap_remove(n % model.running.len());
@@ -255,7 +424,7 @@ fn apply(queue: &mut Test, model: &mut Model, op: Op, dice: Dice) {
         }
         Op::Resume(n) if !model.paused.is_empty() => {
             let (key, _) = model.paused.swap_remove(n % model.paused.len());
-            model.resumed(queue.resume(key, dice));
+            model.resumed(queue.resume(key, dice), &for_canary);
         }
         Op::Cancel(n) if !model.waiting.is_empty() => {
             let seq = *model.waiting.iter().nth(n % model.waiting.len()).unwrap();
@@ -264,18 +433,29 @@ fn apply(queue: &mut Test, model: &mut Model, op: Op, dice: Dice) {
             assert!(queue.cancel(seq));
             assert!(!queue.cancel(seq), "cancelled twice");
         }
-        Op::Replicas(set, ongoing_max) => {
+        Op::Replicas(set, canary, percent, ongoing_max) => {
             model.ongoing_max = ongoing_max;
+            model.canary = NAMES[canary..].iter().copied().collect();
             model.table = set.iter().map(|n| NAMES[*n]).collect();
             // A new replica that cannot be reached yet is told apart by the last field.
-            let wanted = set.iter().map(|n| NAMES[*n]);
-            let wanted = wanted.map(|n| (n.to_owned(), n, !model.down.contains(n)));
+            let wanted = set.iter().map(|n| Wanted {
+                reachable: !model.down.contains(NAMES[*n]),
+                ..wanted(
+                    NAMES[*n],
+                    if *n < canary {
+                        Side::Stable
+                    } else {
+                        Side::Canary
+                    },
+                )
+            });
             let limits = Limits {
                 ongoing_max,
                 queued_max: -1,
+                canary_percent: percent,
             };
             let starts = queue.set_replicas(limits, wanted.collect(), dice);
-            model.resumed(starts);
+            model.resumed(starts, &for_canary);
         }
         Op::Reachable(n, up) => {
             let name = NAMES[n];
@@ -285,7 +465,7 @@ fn apply(queue: &mut Test, model: &mut Model, op: Op, dice: Dice) {
                 model.down.insert(name);
             }
             let starts = queue.set_reachable(|target| *target == name, up, dice);
-            model.resumed(starts);
+            model.resumed(starts, &for_canary);
         }
         Op::Release(_) | Op::Refuse(_) | Op::Resume(_) | Op::Cancel(_) => {}
     }

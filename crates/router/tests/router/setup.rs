@@ -40,6 +40,7 @@ pub fn table(replicas: Vec<v1::TableReplica>) -> v1::RouteTable {
         backpressure_retry_after_s: None,
         failed: false,
         replicas,
+        canary: None,
     };
     let application = v1::TableApplication {
         name: "app1".to_owned(),

@@ -82,6 +82,7 @@ impl Worker {
             worker_id: self.id.clone(),
             node_id: "node".to_owned(),
             data_addr: self.addr.to_string(),
+            ..Default::default()
         }
     }
 
