@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::history::History;
 use crate::world::deployment_status::Direction;
+use crate::world::canary::{Canary, Stage};
 use crate::world::{DeploymentId, WorkerId, World};
 
 /// The accepted configs: what became of each, and which one counts.
@@ -58,6 +59,29 @@ pub struct StoredIntent {
     /// Which way `target_capacity` went: "up" or "down".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity_direction: Option<Direction>,
+    /// Versions that prove themselves, or are being rolled out after they did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub canaries: Vec<StoredCanary>,
+}
+
+/// How far a canary has come. What was counted is not stored: after a restart a step is judged
+/// by new answers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StoredCanary {
+    pub application: String,
+    pub deployment: String,
+    pub code_version: String,
+    /// Counted from 0.
+    #[serde(default)]
+    pub step: usize,
+    /// Unix time; absent: the step has not begun.
+    #[serde(default)]
+    pub since_s: Option<f64>,
+    #[serde(default)]
+    pub promoted: bool,
+    /// Why it was given up, if it was.
+    #[serde(default)]
+    pub given_up: Option<String>,
 }
 
 /// The key of a revision's config; as many digits as a revision can have, so that they sort.
@@ -130,7 +154,23 @@ impl StoredIntent {
             scaled,
             good,
             capacity_direction: world.capacity.direction,
+            canaries: world
+                .deployments()
+                .filter_map(|(id, deployment)| {
+                    let canary = deployment.canary.as_ref()?;
+                    Some(StoredCanary::of(id, canary))
+                })
+                .collect(),
         }
+    }
+
+    /// How far the canary of a deployment was, and of which version it is.
+    pub fn canary(&self, id: &DeploymentId) -> Option<(&str, Stage)> {
+        let of_it = |canary: &&StoredCanary| {
+            canary.application == id.application && canary.deployment == id.deployment
+        };
+        let stored = self.canaries.iter().find(of_it)?;
+        Some((&stored.code_version, stored.stage()))
     }
 
     /// The counts by deployment.
@@ -157,6 +197,45 @@ impl StoredIntent {
         let stored: StoredIntent =
             serde_json::from_slice(bytes).map_err(|error| format!("{INTENT_KEY}: {error}"))?;
         check_format(INTENT_KEY, stored.format).map(|()| stored)
+    }
+}
+
+// === impl StoredCanary ===
+
+impl StoredCanary {
+    fn of(id: DeploymentId, canary: &Canary) -> StoredCanary {
+        let stored = StoredCanary {
+            application: id.application,
+            deployment: id.deployment,
+            code_version: canary.version.clone(),
+            ..StoredCanary::default()
+        };
+        match &canary.stage {
+            Stage::Step { step, since_s } => StoredCanary {
+                step: *step,
+                since_s: *since_s,
+                ..stored
+            },
+            Stage::Promoted => StoredCanary {
+                promoted: true,
+                ..stored
+            },
+            Stage::GivenUp(why) => StoredCanary {
+                given_up: Some(why.clone()),
+                ..stored
+            },
+        }
+    }
+
+    fn stage(&self) -> Stage {
+        match &self.given_up {
+            Some(why) => Stage::GivenUp(why.clone()),
+            None if self.promoted => Stage::Promoted,
+            None => Stage::Step {
+                step: self.step,
+                since_s: self.since_s,
+            },
+        }
     }
 }
 

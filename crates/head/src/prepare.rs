@@ -85,6 +85,7 @@ impl Preparer {
             applications,
             revision: 0,
             scope: Scope::Whole,
+            goes_back: false,
         }
     }
 
@@ -105,6 +106,7 @@ impl Preparer {
             applications,
             revision: 0,
             scope: Scope::Only(name.to_owned()),
+            goes_back: false,
         }
     }
 
@@ -268,6 +270,7 @@ fn deployment(
         surge_fraction: config
             .max_surge_percent
             .map(|percent| f64::from(percent) / 100.0),
+        traffic: config.traffic.clone(),
         max_queued_requests: config.max_queued_requests.as_i64(),
         backpressure_status_code: config.backpressure_config.status_code,
         backpressure_retry_after_s: config.backpressure_config.retry_after_s,

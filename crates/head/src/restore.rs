@@ -12,7 +12,7 @@ use crate::executor::Executor;
 use crate::prepare::Preparer;
 use crate::status::About;
 use crate::world::spec::ApplicationSpec;
-use crate::world::{Event, Now, World};
+use crate::world::{DeploymentId, Event, Now, World};
 
 /// Makes the world that an earlier head left.
 ///
@@ -54,6 +54,10 @@ pub async fn restore(
     world.capacity.direction = intent.capacity_direction;
     for (application, spec, revision) in good(executor, preparer, &intent.good).await? {
         world.remember_good(&application, spec, revision);
+    }
+    let deployments: Vec<DeploymentId> = world.deployments().map(|(id, _)| id).collect();
+    for id in deployments {
+        world.resume_canary(&id.application, &id.deployment, intent.canary(&id));
     }
     if workers_outlive_head {
         world.awaited_workers = intent.workers;

@@ -3,8 +3,9 @@
 use mobula_proto::v1;
 
 use crate::world::World;
+use crate::world::canary::Canary;
 use crate::world::deployment_status::State;
-use crate::world::intent::{Application, Deployment, Phase};
+use crate::world::intent::{Application, Deployment, Phase, Replica};
 use crate::world::spec::Ingress;
 
 /// The whole table, without a version.
@@ -76,7 +77,21 @@ fn table_application(
 
 fn table_deployment(world: &World, deployment: &Deployment) -> v1::TableDeployment {
     let spec = &deployment.spec;
-    let replicas = ready_replicas(world, deployment);
+    let canary = deployment
+        .canary
+        .as_ref()
+        .filter(|canary| canary.is_shared());
+    let replicas = match canary {
+        None => ready_replicas(world, deployment, |_| true),
+        // Each version has its own: what is not well answers before the other version takes over.
+        Some(canary) => {
+            let mut all = ready_replicas(world, deployment, |replica| !canary.is_of(replica));
+            all.extend(ready_replicas(world, deployment, |replica| {
+                canary.is_of(replica)
+            }));
+            all
+        }
+    };
     v1::TableDeployment {
         name: spec.name.clone(),
         max_ongoing_requests: spec.replica.max_ongoing_requests,
@@ -85,24 +100,45 @@ fn table_deployment(world: &World, deployment: &Deployment) -> v1::TableDeployme
         backpressure_retry_after_s: spec.backpressure_retry_after_s,
         failed: replicas.is_empty() && deployment.status.state == State::DeployFailed,
         replicas,
+        canary: canary.map(|canary| v1::VersionShare {
+            code_version: canary.version.clone(),
+            percent: deployment.canary_percent(canary),
+        }),
     }
 }
 
 /// Running ones; where there are none, those that are not well: an answer that may fail beats
 /// none at all.
-fn ready_replicas(world: &World, deployment: &Deployment) -> Vec<v1::TableReplica> {
+fn ready_replicas(
+    world: &World,
+    deployment: &Deployment,
+    which: impl Fn(&Replica) -> bool,
+) -> Vec<v1::TableReplica> {
+    let is_shared = deployment.canary.as_ref().is_some_and(Canary::is_shared);
+    let limit = deployment.spec.replica.max_ongoing_requests;
     let in_phase = |phase: Phase| -> Vec<v1::TableReplica> {
         deployment
             .replicas
             .iter()
-            .filter(|(_, replica)| replica.phase == phase)
+            .filter(|(_, replica)| replica.phase == phase && which(replica))
             .filter_map(|(id, replica)| {
                 let worker = world.workers.get(&replica.worker)?;
+                let own_limit = replica.spec.max_ongoing_requests;
                 Some(v1::TableReplica {
                     replica_id: id.clone(),
                     worker_id: worker.id.clone(),
                     node_id: worker.node_id.clone(),
                     data_addr: worker.data_addr.clone(),
+                    code_version: if is_shared {
+                        replica.spec.code_version.clone()
+                    } else {
+                        String::new()
+                    },
+                    max_ongoing_requests: if is_shared && own_limit != limit {
+                        own_limit
+                    } else {
+                        0
+                    },
                 })
             })
             .collect()

@@ -1,9 +1,10 @@
 //! From the protobuf of reports to the words of the world. Pure.
 
+use mobula_proto::latency::BUCKETS;
 use mobula_proto::v1;
 
 use crate::world::Resources;
-use crate::world::observed::{ReplicaReport, ReportedState, Router, Worker};
+use crate::world::observed::{Answers, ReplicaReport, ReportedState, Router, Worker};
 use crate::world::resources::{CPU, GPU, MEMORY};
 
 /// A worker's report; None for a state that does not exist.
@@ -52,6 +53,25 @@ pub fn router(report: v1::RouterReport) -> Router {
                     (load.application, load.deployment),
                     (load.queued_requests, load.ongoing_requests),
                 )
+            })
+            .collect(),
+        answers: report
+            .answers
+            .into_iter()
+            .map(|version| {
+                let key = (
+                    version.application,
+                    version.deployment,
+                    version.code_version,
+                );
+                let mut latencies = version.latencies;
+                latencies.truncate(BUCKETS);
+                let answers = Answers {
+                    answers: version.answers,
+                    errors: version.errors,
+                    latencies,
+                };
+                (key, answers)
             })
             .collect(),
     }

@@ -33,6 +33,7 @@ impl State {
         {
             return Err(DeployError::Conflict { expected, newest });
         }
+        spec.goes_back = end == End::RolledBack;
         spec.revision = self.accept(&config, &reason, &end).await?;
         let mut warnings = Vec::new();
         if let Some(serving) = &self.world.serving {
@@ -132,6 +133,7 @@ impl State {
             applications: vec![spec],
             revision: accepted.revision,
             scope: Scope::Only(application),
+            goes_back: true,
         };
         self.observe(Event::Deploy(Box::new(spec)));
         Ok(())

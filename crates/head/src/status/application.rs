@@ -3,14 +3,20 @@
 use serde_json::{Map, Value, json};
 
 use super::{About, ids};
-use crate::world::World;
 use crate::world::application_status::status;
 use crate::world::deployment_status::State;
 use crate::world::health::{has_its_config, on_draining_worker};
 use crate::world::intent::{Application, DeadReplica, Deployment, Phase, Replica};
 use crate::world::spec::BuiltApplication;
+use crate::world::{Now, World};
 
-pub fn details(world: &World, about: &About, name: &str, application: &Application) -> Value {
+pub fn details(
+    world: &World,
+    about: &About,
+    name: &str,
+    application: &Application,
+    now: Now,
+) -> Value {
     let (state, message) = status(application);
     let built = application.built.as_ref();
     let deployments: Map<String, Value> = application
@@ -19,7 +25,7 @@ pub fn details(world: &World, about: &About, name: &str, application: &Applicati
         .map(|(deployment, value)| {
             (
                 deployment.clone(),
-                deployment_details(world, about, name, value),
+                deployment_details(world, about, name, value, now),
             )
         })
         .collect();
@@ -65,6 +71,7 @@ fn deployment_details(
     about: &About,
     application: &str,
     deployment: &Deployment,
+    now: Now,
 ) -> Value {
     let spec = &deployment.spec;
     let replicas: Vec<Value> = deployment
@@ -89,7 +96,7 @@ fn deployment_details(
         "name": spec.name,
         "status": deployment_status(about, deployment.status.state),
         "status_trigger": deployment.status.trigger.name(),
-        "message": deployment.status.message,
+        "message": deployment.message(now),
         "deployment_config": spec.config,
         "target_num_replicas": deployment.target,
         "replicas": replicas,

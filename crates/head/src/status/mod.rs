@@ -73,7 +73,10 @@ pub fn document(
         Some(ApiType::Declarative) | None => world
             .applications
             .iter()
-            .map(|(name, app)| (name.clone(), application::details(world, about, name, app)))
+            .map(|(name, app)| {
+                let details = application::details(world, about, name, app, now);
+                (name.clone(), details)
+            })
             .collect(),
     };
     let mut document = json!({

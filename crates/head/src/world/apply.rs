@@ -1,7 +1,10 @@
 //! Writes the decisions of a plan into the world. Makes no choices.
 
+use std::sync::Arc;
+
 use super::deployment_status::StatusEvent;
 use super::intent::{Phase, Replica};
+use super::spec::ReplicaSpec;
 use super::{Action, Now, Plan, ReplicaKey, World};
 
 /// Applies all actions in order.
@@ -17,14 +20,18 @@ impl World {
     /// Applies one action. An action whose object is gone does nothing.
     pub fn apply(&mut self, action: &Action, now: Now) {
         match action {
-            Action::Start { key, worker } => self.start(key, worker, now),
-            Action::Configure { key } => {
-                if let Some(deployment) = self.deployment_mut(&key.deployment) {
-                    let goal = deployment.spec.replica.clone();
-                    if let Some(replica) = deployment.replicas.get_mut(&key.replica) {
-                        replica.spec = goal;
-                    }
+            Action::Start { key, worker, spec } => self.start(key, worker, spec, now),
+            Action::Configure { key, spec } => {
+                let deployment = self.deployment_mut(&key.deployment);
+                if let Some(replica) = deployment.and_then(|d| d.replicas.get_mut(&key.replica)) {
+                    replica.spec = spec.clone();
                 }
+            }
+            Action::Canary { deployment, step } => {
+                if let Some(deployment) = self.deployment_mut(deployment) {
+                    deployment.step_canary(step, now);
+                }
+                self.forget_routers();
             }
             Action::Withdraw { key } => {
                 self.set_phase(
@@ -38,6 +45,7 @@ impl World {
             Action::Settle { deployment } => {
                 if let Some(deployment) = self.deployment_mut(deployment) {
                     deployment.status.on(StatusEvent::AllReplicasRight, "");
+                    deployment.canary = None;
                 }
             }
             Action::Say {
@@ -63,13 +71,13 @@ impl World {
         }
     }
 
-    fn start(&mut self, key: &ReplicaKey, worker: &str, now: Now) {
+    fn start(&mut self, key: &ReplicaKey, worker: &str, spec: &Arc<ReplicaSpec>, now: Now) {
         let serial = self.next_serial;
         self.next_serial += 1;
         if let Some(deployment) = self.deployment_mut(&key.deployment) {
             let replica = Replica {
                 worker: worker.to_owned(),
-                spec: deployment.spec.replica.clone(),
+                spec: spec.clone(),
                 phase: Phase::Starting,
                 assigned_version: None,
                 start_time_s: now.unix_s,

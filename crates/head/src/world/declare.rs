@@ -34,7 +34,7 @@ impl World {
             .map(|application| application.name.clone())
             .collect();
         for application in spec.applications {
-            self.deploy_application(application);
+            self.deploy_application(application, spec.goes_back);
         }
         for (name, application) in &mut self.applications {
             let spoken_of = match &spec.scope {
@@ -47,7 +47,7 @@ impl World {
         }
     }
 
-    fn deploy_application(&mut self, spec: ApplicationSpec) {
+    fn deploy_application(&mut self, spec: ApplicationSpec, goes_back: bool) {
         let spec = Arc::new(spec);
         let capacity = self.capacity;
         let application = self
@@ -80,7 +80,7 @@ impl World {
             Ok(built) => {
                 application.failure = None;
                 application.deleting = false;
-                application.take(built, capacity);
+                application.take(built, capacity, goes_back);
             }
         }
     }
@@ -116,7 +116,9 @@ impl Application {
         }
     }
 
-    fn take(&mut self, mut built: BuiltApplication, capacity: Capacity) {
+    fn take(&mut self, mut built: BuiltApplication, capacity: Capacity, goes_back: bool) {
+        let at_once = goes_back || self.proven;
+        let good = self.good.clone();
         let specs = std::mem::take(&mut built.deployments);
         for deployment in self.deployments.values_mut() {
             if !specs.iter().any(|spec| spec.name == deployment.spec.name) {
@@ -125,7 +127,13 @@ impl Application {
         }
         for spec in specs {
             match self.deployments.get_mut(&spec.name) {
-                Some(deployment) => deployment.retarget(spec, capacity),
+                Some(deployment) => {
+                    let good = good.as_ref().and_then(|good| good.replica(&spec.name));
+                    let before = deployment.spec.replica.clone();
+                    if deployment.retarget(spec, capacity) {
+                        deployment.review_canary(before, good, at_once);
+                    }
+                }
                 None => {
                     self.deployments
                         .insert(spec.name.clone(), Deployment::new(spec));
@@ -140,6 +148,7 @@ impl Deployment {
     fn delete(&mut self) {
         if !self.deleting {
             self.deleting = true;
+            self.canary = None;
             self.status.on(StatusEvent::Delete, "");
         }
     }
@@ -162,11 +171,12 @@ impl Deployment {
         }
     }
 
-    fn retarget(&mut self, spec: DeploymentSpec, capacity: Capacity) {
+    /// False: nothing of it is new.
+    fn retarget(&mut self, spec: DeploymentSpec, capacity: Capacity) -> bool {
         let same = spec == self.spec;
         let failed = self.starts.gave_up;
         if same && !self.deleting && !failed {
-            return;
+            return false;
         }
         let only_count = spec.differs_only_in_count(&self.spec) && !self.deleting && !failed;
         let target = self.target_with(&spec, capacity);
@@ -193,6 +203,7 @@ impl Deployment {
             self.target = target;
             self.status.on(StatusEvent::NewConfig, "");
         }
+        true
     }
 
     fn count_changes_to(&mut self, target: u32) {
@@ -204,6 +215,7 @@ impl Deployment {
         self.target = target;
         if self.starts.gave_up {
             self.starts = Starts::for_version(&self.spec.replica.code_version);
+            self.retry_canary();
         }
         self.status.on(StatusEvent::CountChanged(direction), "");
     }

@@ -46,6 +46,7 @@ pub fn deployment(version: Version) -> DeploymentSpec {
         autoscaling: None,
         rolling_update_fraction: 0.2,
         surge_fraction: version.surge,
+        traffic: None,
         max_queued_requests: -1,
         backpressure_status_code: 503,
         backpressure_retry_after_s: None,
@@ -138,5 +139,6 @@ pub fn config(applications: Vec<ApplicationSpec>) -> DeploySpec {
         applications,
         revision: 0,
         scope: Scope::Whole,
+        goes_back: false,
     }
 }

@@ -1,6 +1,7 @@
 //! Whether a replica, and a deployment, is as it shall be.
 
 use super::World;
+use super::canary::Canary;
 use super::intent::{Deployment, Phase, Replica};
 
 /// The message while a replica that died or is not well is being replaced.
@@ -36,7 +37,9 @@ pub fn has_its_config(world: &World, id: &str, replica: &Replica) -> bool {
 /// are not looked at: every plan hands changed ones out at once.
 pub fn is_right(world: &World, deployment: &Deployment) -> bool {
     let goal = &deployment.spec.replica;
-    deployment.replicas.len() == deployment.target as usize
+    let is_shared = deployment.canary.as_ref().is_some_and(Canary::is_shared);
+    !is_shared
+        && deployment.replicas.len() == deployment.target as usize
         && deployment.replicas.iter().all(|(id, replica)| {
             replica.phase == Phase::Running
                 && replica.spec.code_version == goal.code_version

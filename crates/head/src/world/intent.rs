@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::autoscale::Autoscaler;
+use super::canary::Canary;
 use super::deployment_status::Status;
 use super::spec::{ApplicationSpec, BuiltApplication, DeploymentSpec, ReplicaSpec};
 use super::starts::Starts;
@@ -54,6 +55,8 @@ pub struct Deployment {
     pub status: Status,
     /// How starting its replicas went.
     pub starts: Starts,
+    /// The rollout that is under way goes by how a part of the requests is answered.
+    pub canary: Option<Canary>,
     /// All that exist or are about to.
     pub replicas: BTreeMap<ReplicaId, Replica>,
     /// The last ones that ended, newest last.
@@ -142,6 +145,7 @@ impl Deployment {
             starts: Starts::for_version(&spec.replica.code_version),
             spec,
             status: Status::new(),
+            canary: None,
             replicas: BTreeMap::new(),
             dead: VecDeque::new(),
             deleting: false,

@@ -13,6 +13,8 @@
 pub mod application_status;
 pub mod apply;
 pub mod autoscale;
+pub mod canary;
+mod canary_plan;
 mod declare;
 pub mod deployment_status;
 pub mod good;

@@ -101,6 +101,20 @@ pub struct Router {
     pub behind_since_ms: Option<u64>,
     /// (application, deployment) -> (queued, ongoing)
     pub loads: BTreeMap<(String, String), (u32, u32)>,
+    /// (application, deployment, version of the code) -> its answers, where versions share the
+    /// requests; cumulative.
+    pub answers: BTreeMap<(String, String, String), Answers>,
+}
+
+/// How the replicas of one version answered.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answers {
+    /// Answered or failed.
+    pub answers: u64,
+    /// Of those, failed.
+    pub errors: u64,
+    /// Of the answers, by the buckets of `mobula_proto::latency`.
+    pub latencies: Vec<u64>,
 }
 
 // === impl Router ===

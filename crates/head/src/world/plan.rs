@@ -4,20 +4,36 @@
 //! will bring. The next plan sees their outcome. Applying a plan and planning again at once
 //! gives an empty plan.
 
+use std::sync::Arc;
+
+use super::canary::CanaryStep;
 use super::deployment_status::State;
 use super::health::is_right;
 use super::intent::{Application, Deployment, Phase};
 use super::placement::Free;
 use super::rollout;
+use super::spec::ReplicaSpec;
 use super::{DeploymentId, Now, Reason, ReplicaId, ReplicaKey, WorkerId, World};
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Assign a new replica to a worker.
-    Start { key: ReplicaKey, worker: WorkerId },
-    /// Give a replica the deployment's newest config.
-    Configure { key: ReplicaKey },
+    Start {
+        key: ReplicaKey,
+        worker: WorkerId,
+        spec: Arc<ReplicaSpec>,
+    },
+    /// Give a replica another config.
+    Configure {
+        key: ReplicaKey,
+        spec: Arc<ReplicaSpec>,
+    },
+    /// The canary goes on or ends.
+    Canary {
+        deployment: DeploymentId,
+        step: CanaryStep,
+    },
     /// Take a replica out of the route table.
     Withdraw { key: ReplicaKey },
     /// Take a replica out of its worker's assignment.
@@ -246,8 +262,9 @@ impl std::fmt::Display for Plan {
 impl std::fmt::Display for Planned {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.action {
-            Action::Start { key, worker } => write!(f, "start {key} on {worker}")?,
-            Action::Configure { key } => write!(f, "configure {key}")?,
+            Action::Start { key, worker, .. } => write!(f, "start {key} on {worker}")?,
+            Action::Configure { key, .. } => write!(f, "configure {key}")?,
+            Action::Canary { deployment, step } => write!(f, "{step} of {deployment}")?,
             Action::Withdraw { key } => write!(f, "withdraw {key}")?,
             Action::Drop { key } => write!(f, "drop {key}")?,
             Action::Settle { deployment } => write!(f, "settle {deployment}")?,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::canary::Verdict;
 use super::{Resources, WorkerId};
 
 /// Why the plan holds an action.
@@ -46,6 +47,8 @@ pub enum Reason {
     },
     /// The head has just started and does not know yet what runs.
     NotSynced { workers: usize },
+    /// How a canary answers.
+    Canary(Verdict),
 }
 
 /// How much room there is for a replica that finds none.
@@ -113,6 +116,7 @@ impl fmt::Display for Reason {
                     }
                 }
             }
+            Reason::Canary(verdict) => write!(f, "{verdict}"),
             Reason::NotSynced { workers } => {
                 write!(
                     f,

@@ -104,8 +104,13 @@ impl World {
             Step::Stay => {}
             Step::Started => {
                 replica.phase = Phase::Running;
-                if replica.spec.code_version == deployment.starts.code_version {
+                let version = &replica.spec.code_version;
+                if *version == deployment.starts.code_version {
                     deployment.starts.succeeded();
+                } else if let Some(canary) = &mut deployment.canary
+                    && *version == canary.stable.code_version
+                {
+                    canary.stable_starts.succeeded();
                 }
             }
             Step::Recovered => replica.phase = Phase::Running,
@@ -186,6 +191,7 @@ impl World {
                 .and_then(|before| before.behind_since_ms)
                 .unwrap_or(now.ms)
         });
+        self.count_answers(&router);
         let id = router.id.clone();
         let before = self.routers.insert(id.clone(), router);
         self.loads_reported(before.as_ref(), &id, now);
@@ -292,12 +298,13 @@ fn adopted(
     phase: Phase,
     serial: u64,
 ) -> Replica {
-    // Of what an older version was made is not known any more; it is only kept until it is
-    // replaced, and its worker does not look at anything but the versions.
-    let mut spec = (*deployment.spec.replica).clone();
+    // Of what an older version was made is not known any more, but for one that a canary shall
+    // replace; it is only kept until it is replaced, and its worker does not look at anything
+    // but the versions.
+    let goal = deployment.known_spec(&report.code_version);
+    let mut spec = (**goal).clone();
     spec.code_version = report.code_version.clone();
     spec.config_version = report.config_version.clone();
-    let goal = &deployment.spec.replica;
     let spec = if spec == **goal {
         goal.clone()
     } else {
@@ -330,6 +337,10 @@ impl Deployment {
             .replicas
             .get(replica_id)
             .is_some_and(|replica| self.is_current(replica));
+        if !is_current && let Some(canary) = &mut self.canary {
+            // What serves meanwhile is started again for ever, with pauses.
+            canary.stable_starts.failed(error, self.target, false, now);
+        }
         if !is_current || self.deleting {
             return;
         }

@@ -6,6 +6,7 @@
 //! before anything is surged. (Ray's default is stop-first; a deployment of one replica then
 //! has a gap. `max_surge_percent: 0` asks for it, a number above for a surge of that size.)
 
+use super::canary_plan;
 use super::health::{has_its_config, is_to_be_replaced, on_draining_worker};
 use super::intent::{Deployment, Phase, Replica};
 use super::observed::Worker;
@@ -29,6 +30,18 @@ struct Standing<'a> {
 
 /// Plans one deployment; says what it waits for, if it waits for room.
 pub(super) fn plan(
+    planner: &mut Planner<'_>,
+    id: &DeploymentId,
+    deployment: &Deployment,
+) -> Option<Reason> {
+    match &deployment.canary {
+        Some(canary) => canary_plan::plan(planner, id, deployment, canary),
+        None => replace(planner, id, deployment),
+    }
+}
+
+/// Plans the replicas of a deployment as if there were no canary.
+pub(super) fn replace(
     planner: &mut Planner<'_>,
     id: &DeploymentId,
     deployment: &Deployment,
@@ -244,7 +257,8 @@ fn configure(
             deployment: id.clone(),
             replica: (*replica_id).clone(),
         };
-        planner.push(Action::Configure { key }, reason);
+        let spec = goal.clone();
+        planner.push(Action::Configure { key, spec }, reason);
     }
 }
 
@@ -302,7 +316,8 @@ fn start(
         } else {
             Reason::ReplacementFirst
         };
-        planner.push(Action::Start { key, worker }, reason);
+        let spec = deployment.spec.replica.clone();
+        planner.push(Action::Start { key, worker, spec }, reason);
     }
     None
 }

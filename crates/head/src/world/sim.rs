@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mobula_proto::v1;
 
+use super::canary::Stage;
 use super::fixtures::at;
 use super::intent::Phase;
-use super::observed::{ReplicaReport, ReportedState, Router, Worker};
+use super::observed::{Answers, ReplicaReport, ReportedState, Router, Worker};
 use super::resources::CPU;
 use super::rollout::{surge, wave};
 use super::spec::{DeploySpec, Scope};
@@ -20,6 +21,8 @@ pub struct Sim {
     pub routers: BTreeMap<String, v1::RouteTable>,
     /// What each router carries for deployment `D` of application `app`: queued and ongoing.
     pub loads: BTreeMap<String, (u32, u32)>,
+    /// What each router counted: (application, deployment, version) -> answers.
+    pub answers: BTreeMap<String, BTreeMap<(String, String, String), Answers>>,
     /// Failed rollouts are taken back, as the controller does it.
     pub rollback: bool,
     next_id: u64,
@@ -57,6 +60,7 @@ impl Sim {
             workers: BTreeMap::new(),
             routers: BTreeMap::new(),
             loads: BTreeMap::new(),
+            answers: BTreeMap::new(),
             rollback: false,
             next_id: 0,
             excused: BTreeSet::new(),
@@ -127,6 +131,7 @@ impl Sim {
                 applications: vec![failed.spec],
                 revision: self.world.revision + 1,
                 scope: Scope::Only(failed.application),
+                goes_back: true,
             };
             self.observe(Event::Deploy(Box::new(spec)));
         }
@@ -274,6 +279,7 @@ impl Sim {
                 .map(|load| (("app".to_owned(), "D".to_owned()), *load))
                 .into_iter()
                 .collect(),
+            answers: self.answers.get(id).cloned().unwrap_or_default(),
         };
         self.observe(Event::RouterReported(Box::new(router)));
     }
@@ -417,8 +423,17 @@ impl Sim {
                 .values()
                 .filter(|r| r.phase.is_live())
                 .count() as u32;
+            let canary = deployment
+                .canary
+                .as_ref()
+                .zip(deployment.spec.traffic.as_ref());
+            let beside = canary.map_or(0, |(canary, traffic)| match canary.stage {
+                Stage::Step { .. } => canary.replicas(traffic, deployment.target),
+                // It had as many as its last step needs.
+                Stage::Promoted | Stage::GivenUp(_) => deployment.target,
+            });
             assert!(
-                live <= deployment.target + surge(deployment).max(wave(deployment)),
+                live <= deployment.target + beside + surge(deployment).max(wave(deployment)),
                 "{live} live replicas of {id} with target {}",
                 deployment.target
             );

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use mobula_spec::Traffic;
 use serde_json::Value;
 
 use super::Resources;
@@ -22,6 +23,8 @@ pub struct DeploySpec {
     pub revision: u64,
     /// What it speaks about.
     pub scope: Scope,
+    /// It returns to what ran before: no time for canaries.
+    pub goes_back: bool,
 }
 
 /// What a config speaks about: what is in its scope and not in it shall go.
@@ -118,6 +121,8 @@ pub struct DeploymentSpec {
     /// Part of the target that may exist beyond it while replicas are replaced; zero: old ones
     /// leave first. None: as much as may be in transition.
     pub surge_fraction: Option<f64>,
+    /// How a new version of the code takes over the requests; None: as its replicas come.
+    pub traffic: Option<Traffic>,
     /// Per router; -1: no limit of the user's.
     pub max_queued_requests: i64,
     /// 503 or 429.
