@@ -88,6 +88,8 @@ pub enum Verdict {
         errors: u64,
         percent: u32,
     },
+    /// No replicas shall run, so nothing can be judged.
+    NothingToShare,
     /// Too many of its answers are errors.
     Failing {
         answers: u64,
@@ -186,6 +188,9 @@ impl Canary {
         let Stage::Step { step, since_s } = self.stage else {
             return None;
         };
+        if target == 0 {
+            return Some((CanaryStep::Promote, Verdict::NothingToShare));
+        }
         let percent = self.percent(traffic);
         if let Some(bad) = self.bad(traffic, percent, EARLY_FACTOR, traffic.requests_min) {
             return Some((CanaryStep::GiveUp(bad.to_string()), bad));
@@ -568,6 +573,7 @@ impl fmt::Display for Verdict {
                 f,
                 "canary: {errors} of {answers} requests failed at {percent} %"
             ),
+            Verdict::NothingToShare => f.write_str("canary: no replicas shall run"),
             Verdict::Failing {
                 answers,
                 errors,

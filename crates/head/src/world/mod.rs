@@ -37,6 +37,8 @@ pub mod starts;
 pub mod victims;
 
 #[cfg(test)]
+mod canary_tests;
+#[cfg(test)]
 pub(crate) mod fixtures;
 #[cfg(test)]
 mod good_tests;

@@ -1,5 +1,6 @@
 //! Properties of the whole world under arbitrary events.
 
+use mobula_spec::Traffic;
 use proptest::prelude::*;
 
 use super::Event;
@@ -16,6 +17,13 @@ enum Op {
         config: u8,
         target: u32,
         surge: u8,
+        traffic: bool,
+    },
+    /// A router counts answers of a version; with rollback some of them may be errors.
+    Answer {
+        router: u8,
+        code: u8,
+        failed: bool,
     },
     DeployNothing,
     DeleteAll,
@@ -53,8 +61,13 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        2 => (0..3u8, 0..3u8, 0..4u32, 0..3u8)
-            .prop_map(|(code, config, target, surge)| Op::Deploy { code, config, target, surge }),
+        2 => (0..3u8, 0..3u8, 0..4u32, 0..3u8, any::<bool>()).prop_map(
+            |(code, config, target, surge, traffic)| Op::Deploy {
+                code, config, target, surge, traffic,
+            }
+        ),
+        2 => (any::<u8>(), 0..3u8, any::<bool>())
+            .prop_map(|(router, code, failed)| Op::Answer { router, code, failed }),
         1 => Just(Op::DeployNothing),
         1 => Just(Op::DeleteAll),
         1 => (0..4u32).prop_map(Op::Scale),
@@ -96,6 +109,15 @@ fn version(code: u8, config: u8, target: u32, surge: u8) -> Version {
     }
 }
 
+fn short_steps() -> Traffic {
+    Traffic {
+        steps: vec![30, 60],
+        step_s: 0.2,
+        requests_min: 20,
+        ..Traffic::default()
+    }
+}
+
 fn run(sim: &mut Sim, op: &Op) {
     let worker = |sim: &Sim, index| nth(sim.workers.keys().cloned(), index).unwrap_or_default();
     let router = |sim: &Sim, index| nth(sim.routers.keys().cloned(), index).unwrap_or_default();
@@ -105,11 +127,31 @@ fn run(sim: &mut Sim, op: &Op) {
             config: with,
             target,
             surge,
+            traffic,
         } => {
             let version = version(*code, *with, *target, *surge);
-            let mut spec = config(vec![told_apart("app", version)]);
+            let mut app = told_apart("app", version);
+            app.raw["traffic"] = (*traffic).into();
+            if let Ok(built) = &mut app.built {
+                built.deployments[0].traffic = traffic.then(short_steps);
+            }
+            let mut spec = config(vec![app]);
             spec.revision = sim.world.revision + 1;
             sim.observe(Event::Deploy(Box::new(spec)));
+        }
+        Op::Answer {
+            router: index,
+            code,
+            failed,
+        } => {
+            let router = router(sim, *index);
+            let version = version(*code, 0, 1, 0).code;
+            let key = ("app".to_owned(), "D".to_owned(), version.to_owned());
+            let said = sim.answers.entry(router.clone()).or_default();
+            let said = said.entry(key).or_default();
+            said.answers += 10;
+            said.errors += u64::from(*failed && sim.rollback);
+            sim.ack(&router);
         }
         Op::DeployNothing => sim.observe(Event::Deploy(Box::new(config(Vec::new())))),
         Op::DeleteAll => sim.observe(Event::DeleteAll),

@@ -11,4 +11,5 @@ mod metrics;
 mod replicas;
 mod setup;
 mod streaming;
+mod versions;
 mod worker;
