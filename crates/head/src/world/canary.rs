@@ -484,6 +484,16 @@ impl Deployment {
         }
     }
 
+    /// What follows for the canary now.
+    pub(super) fn next_canary_step(&self, now: Now) -> Option<(CanaryStep, Verdict)> {
+        let canary = self.canary.as_ref()?;
+        let traffic = self.spec.traffic.as_ref()?;
+        if self.starts.gave_up {
+            return None;
+        }
+        canary.next(traffic, now, self.canary_ready(canary), self.target)
+    }
+
     /// Does what was decided about the canary.
     pub(super) fn step_canary(&mut self, step: &CanaryStep, now: Now) {
         if let Some(canary) = &mut self.canary {

@@ -1,48 +1,55 @@
-//! Which replicas a deployment needs while a canary proves itself: all of the version that
-//! serves, and beside them as many of the new one as its part of the requests asks for. Each
-//! version is planned as a deployment of its own (`rollout`), the one that serves first.
+//! What follows for a deployment while a canary proves itself: whether it goes on or ends, and
+//! which replicas that takes. All of the version that serves, and beside them as many of the new
+//! one as its part of the requests asks for. Each version is planned as a deployment of its own
+//! (`rollout`), the one that serves first.
 
-use super::canary::{Canary, Stage};
+use std::borrow::Cow;
+
+use super::canary::Canary;
 use super::intent::Deployment;
 use super::plan::{Action, Planner};
 use super::{DeploymentId, Reason, rollout};
 
-/// Plans a deployment with a canary; says what it waits for, if it waits for room.
+/// Decides about the canary, if there is one; gives the deployment as it is after that.
+pub(super) fn review<'a>(
+    planner: &mut Planner<'_>,
+    id: &DeploymentId,
+    deployment: &'a Deployment,
+) -> Cow<'a, Deployment> {
+    let mut after = Cow::Borrowed(deployment);
+    // Each step changes the stage, and a step that begins now does not pass now.
+    while let Some((step, verdict)) = after.next_canary_step(planner.now) {
+        after.to_mut().step_canary(&step, planner.now);
+        let deployment = id.clone();
+        let reason = Reason::Canary(verdict);
+        planner.push(Action::Canary { deployment, step }, reason);
+    }
+    after
+}
+
+/// Plans the replicas; says what they wait for, if they wait for room.
 pub(super) fn plan(
     planner: &mut Planner<'_>,
     id: &DeploymentId,
     deployment: &Deployment,
     canary: &Canary,
 ) -> Option<Reason> {
-    let Some(traffic) = &deployment.spec.traffic else {
+    let Some(traffic) = deployment
+        .spec
+        .traffic
+        .as_ref()
+        .filter(|_| canary.is_shared())
+    else {
         return rollout::replace(planner, id, deployment);
     };
-    let mut canary = canary.clone();
-    let mut given_up = None;
-    let ready = deployment.canary_ready(&canary);
-    // Each step changes the stage, and a step that begins now does not pass now.
-    while !deployment.starts.gave_up
-        && let Some((step, verdict)) = canary.next(traffic, planner.now, ready, deployment.target)
-    {
-        canary.step(&step, planner.now);
-        let reason = Reason::Canary(verdict);
-        if let Stage::GivenUp(_) = canary.stage {
-            given_up = Some(reason.clone());
-        }
-        let deployment = id.clone();
-        planner.push(Action::Canary { deployment, step }, reason);
-    }
-    if canary.stage == Stage::Promoted {
-        return rollout::replace(planner, id, deployment);
-    }
     let needed = if deployment.starts.gave_up {
         0
     } else {
         canary.replicas(traffic, deployment.target)
     };
-    let stable = rollout::replace(planner, id, &stable(deployment, &canary));
-    let fresh = rollout::replace(planner, id, &fresh(deployment, &canary, needed));
-    given_up.or(stable).or(fresh)
+    let stable = rollout::replace(planner, id, &stable(deployment, canary));
+    let fresh = rollout::replace(planner, id, &fresh(deployment, canary, needed));
+    stable.or(fresh)
 }
 
 /// The deployment as it was, with everything that is not of the new version.

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::canary::CanaryStep;
+use super::canary_plan;
 use super::deployment_status::State;
 use super::health::is_right;
 use super::intent::{Application, Deployment, Phase};
@@ -96,8 +97,9 @@ impl World {
             if deployment.deleting {
                 planner.remove(&id, deployment);
             } else {
-                let waiting = rollout::plan(&mut planner, &id, deployment);
-                planner.settle(&id, deployment, waiting);
+                let deployment = canary_plan::review(&mut planner, &id, deployment);
+                let waiting = rollout::plan(&mut planner, &id, &deployment);
+                planner.settle(&id, &deployment, waiting);
             }
         }
         planner.remove_applications();

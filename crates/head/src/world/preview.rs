@@ -123,6 +123,12 @@ fn deployment_preview(
         "fields": fields,
         "replicas": {"now": live, "target": target, "start": start, "stop": stop},
     });
+    if let Some(traffic) = &spec.traffic
+        && change == "replace"
+        && live > 0
+    {
+        preview["canary"] = json!(traffic.steps);
+    }
     if start > 0 {
         preview["room"] = room.place(world, &spec.replica.required, start);
     }
@@ -164,6 +170,9 @@ fn changed_fields(before: &DeploymentSpec, after: &DeploymentSpec) -> Vec<String
     fields.extend(variables);
     if old.route_prefix != new.route_prefix {
         fields.push("route_prefix".to_owned());
+    }
+    if before.traffic != after.traffic {
+        fields.push("mobula.traffic".to_owned());
     }
     fields
 }
@@ -316,6 +325,34 @@ mod tests {
         let more = preview_of(&sim, Version { target: 3, ..two });
         let fields = &more["applications"]["app"]["deployments"]["D"]["fields"];
         assert_eq!(*fields, json!(["num_replicas"]));
+    }
+
+    #[test]
+    fn a_canary_is_announced_with_its_steps() {
+        let mut sim = running(V1, 4.0);
+        let with_traffic = |code: &'static str, steps: Vec<u32>| {
+            let mut spec = application("app", Version { code, ..V1 });
+            if let Ok(built) = &mut spec.built {
+                built.deployments[0].traffic = Some(mobula_spec::Traffic {
+                    steps,
+                    ..mobula_spec::Traffic::default()
+                });
+            }
+            config(vec![spec])
+        };
+        let announced = |sim: &Sim, spec: &DeploySpec| {
+            let document = preview(&sim.world, spec);
+            let deployment = &document["applications"]["app"]["deployments"]["D"];
+            (deployment["fields"].clone(), deployment["canary"].clone())
+        };
+        assert_eq!(
+            announced(&sim, &with_traffic("v1", vec![10])),
+            (json!(["mobula.traffic"]), Value::Null)
+        );
+        let canary = with_traffic("v2", vec![10, 40]);
+        assert_eq!(announced(&sim, &canary).1, json!([10, 40]));
+        sim.observe(Event::Deploy(Box::new(canary.clone())));
+        assert_eq!(announced(&sim, &canary), (json!([]), Value::Null));
     }
 
     #[test]

@@ -27,6 +27,7 @@ fn readable(plan: &Value) -> String {
         for (name, deployment) in deployments.into_iter().flatten() {
             lines.push(format!("  {name}: {}", change(deployment)));
             lines.extend(replicas(deployment).map(|line| format!("    {line}")));
+            lines.extend(canary(deployment).map(|line| format!("    {line}")));
             lines.extend(room(deployment).map(|line| format!("    {line}")));
         }
     }
@@ -78,6 +79,16 @@ fn replicas(deployment: &Value) -> Option<String> {
     })
 }
 
+/// Said only where a part of the requests decides.
+fn canary(deployment: &Value) -> Option<String> {
+    let steps = deployment["canary"].as_array()?;
+    let steps: Vec<String> = steps.iter().map(|step| format!("{step} %")).collect();
+    let steps = steps.join(", ");
+    Some(format!(
+        "the new version answers {steps} of the requests first"
+    ))
+}
+
 /// Said only where not everything finds room at once.
 fn room(deployment: &Value) -> Option<String> {
     let room = &deployment["room"];
@@ -112,6 +123,7 @@ mod tests {
             "rag": {"change": "changed", "fields": ["route_prefix"], "deployments": {
                 "Embedder": {"change": "replace", "fields": ["ray_actor_options.num_cpus"],
                     "replicas": {"now": 2, "target": 3, "start": 3, "stop": 2},
+                    "canary": [5, 50],
                     "room": {"needs_each": "2 CPU", "at_once": 1, "after_others_left": 1,
                         "does_not_fit": 1}},
                 "Reranker": {"change": "nothing", "fields": [],
@@ -126,6 +138,7 @@ mod tests {
         rag: changed (route_prefix)
           Embedder: replicas are replaced (ray_actor_options.num_cpus)
             2 -> 3 replicas: 3 start, 2 stop
+            the new version answers 5 %, 50 % of the requests first
             room (2 CPU each): for 1 once others have left, NONE for 1
           Reranker: nothing
         Compared with revision 4. Nothing was changed.

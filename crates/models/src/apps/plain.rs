@@ -1,5 +1,6 @@
 //! Applications without a model, for tests and for measuring the path alone.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
@@ -24,14 +25,24 @@ struct Noop;
 struct Echo;
 struct Sleep {
     /// Where `user_config` says nothing.
-    base: Duration,
-    now: RwLock<Duration>,
+    base: Manner,
+    now: RwLock<Manner>,
+    calls: AtomicU64,
+}
+
+/// How calls are answered.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Manner {
+    seconds: Duration,
+    /// Part of the calls that fail, spread evenly.
+    failure_rate: f64,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SleepWishes {
     seconds: Option<f64>,
+    failure_rate: Option<f64>,
 }
 
 /// `mobula.apps:noop`
@@ -49,7 +60,7 @@ pub(super) fn echo(context: &BuildContext) -> Result<Application, BuildError> {
 /// `mobula.apps:sleep`
 pub(super) fn sleep(context: &BuildContext) -> Result<Application, BuildError> {
     let args = Value::Object(context.args.clone());
-    seconds(&args).map_err(|reason| BuildError::Invalid(format!("args of Sleep: {reason}")))?;
+    wishes(&args).map_err(|reason| BuildError::Invalid(format!("args of Sleep: {reason}")))?;
     Ok(single(Deployment::new("Sleep", Sleep::start)))
 }
 
@@ -64,17 +75,23 @@ fn no_args(name: &str, context: &BuildContext) -> Result<(), BuildError> {
     Err(BuildError::Invalid(format!("{name} takes no args")))
 }
 
-/// The wish in an object; `None` where it has none.
-fn seconds(value: &Value) -> Result<Option<f64>, String> {
+/// The wishes in an object; none where it is null.
+fn wishes(value: &Value) -> Result<SleepWishes, String> {
     if value.is_null() {
-        return Ok(None);
+        return Ok(SleepWishes::default());
     }
     let wishes = SleepWishes::deserialize(value).map_err(|error| error.to_string())?;
-    match wishes.seconds {
-        Some(seconds) if !(0.0..=SECONDS_MAX).contains(&seconds) => Err(format!(
-            "seconds: {seconds} is not between 0 and {SECONDS_MAX}"
-        )),
-        seconds => Ok(seconds),
+    within("seconds", wishes.seconds, SECONDS_MAX)?;
+    within("failure_rate", wishes.failure_rate, 1.0)?;
+    Ok(wishes)
+}
+
+fn within(field: &str, value: Option<f64>, most: f64) -> Result<(), String> {
+    match value {
+        Some(value) if !(0.0..=most).contains(&value) => {
+            Err(format!("{field}: {value} is not between 0 and {most}"))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -113,38 +130,60 @@ impl Replica for Echo {
 impl Sleep {
     async fn start(context: ReplicaContext) -> Result<Sleep, StartError> {
         let user = context.user_config.unwrap_or(Value::Null);
-        let args = seconds(&context.args).map_err(StartError)?;
-        let sleep = Sleep::new(Duration::from_secs_f64(args.unwrap_or(SECONDS_DEFAULT)));
+        let args = wishes(&context.args).map_err(StartError)?;
+        let sleep = Sleep::new(Manner {
+            seconds: Duration::from_secs_f64(args.seconds.unwrap_or(SECONDS_DEFAULT)),
+            failure_rate: args.failure_rate.unwrap_or(0.0),
+        });
         sleep.set(&user).map_err(StartError)?;
         Ok(sleep)
     }
 
-    fn new(base: Duration) -> Sleep {
+    fn new(base: Manner) -> Sleep {
         Sleep {
             base,
             now: RwLock::new(base),
+            calls: AtomicU64::new(0),
         }
     }
 
     fn set(&self, user_config: &Value) -> Result<(), String> {
-        let wished = seconds(user_config)?.map(Duration::from_secs_f64);
-        let duration = wished.unwrap_or(self.base);
-        *self.now.write().unwrap_or_else(PoisonError::into_inner) = duration;
+        let wished = wishes(user_config)?;
+        let seconds = wished.seconds.map(Duration::from_secs_f64);
+        let manner = Manner {
+            seconds: seconds.unwrap_or(self.base.seconds),
+            failure_rate: wished.failure_rate.unwrap_or(self.base.failure_rate),
+        };
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = manner;
         Ok(())
     }
 
-    fn duration(&self) -> Duration {
+    fn manner(&self) -> Manner {
         *self.now.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of any row of calls the part that the rate says, to within one.
+    fn next_fails(&self, rate: f64) -> bool {
+        let before = self.calls.fetch_add(1, Ordering::Relaxed) as f64;
+        ((before + 1.0) * rate).floor() > (before * rate).floor()
     }
 }
 
 #[async_trait]
 impl Replica for Sleep {
     async fn call(&self, request: Request) -> Result<Response, CallError> {
-        let duration = self.duration();
-        tokio::time::sleep(duration).await;
+        let Manner {
+            seconds,
+            failure_rate,
+        } = self.manner();
+        tokio::time::sleep(seconds).await;
+        if self.next_fails(failure_rate) {
+            return Err(CallError(format!(
+                "fails as told, {failure_rate} of the calls"
+            )));
+        }
         Ok(match request.protocol {
-            Protocol::Http => Response::text(format!("slept {} s", duration.as_secs_f64())),
+            Protocol::Http => Response::text(format!("slept {} s", seconds.as_secs_f64())),
             Protocol::Grpc => Response::grpc(""),
         })
     }
@@ -161,6 +200,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    const AT_ONCE: Manner = Manner {
+        seconds: Duration::ZERO,
+        failure_rate: 0.0,
+    };
 
     #[tokio::test]
     async fn the_no_op_answers_any_method_and_path_with_20_bytes() {
@@ -183,7 +227,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn sleep_takes_as_long_as_its_user_config_says_and_refuses_nonsense() {
-        let sleep = Sleep::new(Duration::ZERO);
+        let sleep = Sleep::new(AT_ONCE);
         sleep.reconfigure(json!({"seconds": 2.5})).await.unwrap();
         let before = tokio::time::Instant::now();
         let request = Request::new(Method::GET, "/", Body::empty());
@@ -194,9 +238,27 @@ mod tests {
             json!({"seconds": -1}),
             json!({"second": 1}),
             json!({"seconds": "x"}),
+            json!({"failure_rate": 1.5}),
         ] {
             assert!(sleep.reconfigure(wrong).await.is_err());
         }
-        assert_eq!(sleep.duration(), Duration::from_millis(2500));
+        assert_eq!(sleep.manner().seconds, Duration::from_millis(2500));
+    }
+
+    #[tokio::test]
+    async fn sleep_fails_as_often_as_it_is_told() {
+        for (rate, failures) in [(0.0, 0), (0.05, 5), (0.33, 33), (1.0, 100)] {
+            let sleep = Sleep::new(AT_ONCE);
+            sleep
+                .reconfigure(json!({"failure_rate": rate}))
+                .await
+                .unwrap();
+            let mut failed = 0;
+            for _ in 0..100 {
+                let request = Request::new(Method::GET, "/", Body::empty());
+                failed += u32::from(sleep.call(request).await.is_err());
+            }
+            assert_eq!(failed, failures, "{rate}");
+        }
     }
 }
