@@ -65,7 +65,7 @@ fn table_application(
         ingress_deployment: built.ingress.clone(),
         routes: routes.collect(),
         grpc_routes: grpc_routes.collect(),
-        running: application.runs(),
+        running: application.serves(world),
         deployments: application
             .deployments
             .values()

@@ -14,7 +14,6 @@ pub mod application_status;
 pub mod apply;
 pub mod autoscale;
 pub mod canary;
-mod canary_plan;
 mod declare;
 pub mod deployment_status;
 pub mod good;
@@ -36,8 +35,6 @@ pub mod spec;
 pub mod starts;
 pub mod victims;
 
-#[cfg(test)]
-mod canary_tests;
 #[cfg(test)]
 pub(crate) mod fixtures;
 #[cfg(test)]

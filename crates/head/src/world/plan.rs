@@ -6,8 +6,7 @@
 
 use std::sync::Arc;
 
-use super::canary::CanaryStep;
-use super::canary_plan;
+use super::canary::{CanaryStep, plan as canary_plan};
 use super::deployment_status::State;
 use super::health::is_right;
 use super::intent::{Application, Deployment, Phase};

@@ -6,7 +6,7 @@
 //! before anything is surged. (Ray's default is stop-first; a deployment of one replica then
 //! has a gap. `max_surge_percent: 0` asks for it, a number above for a surge of that size.)
 
-use super::canary_plan;
+use super::canary::plan as canary_plan;
 use super::health::{has_its_config, is_to_be_replaced, on_draining_worker};
 use super::intent::{Deployment, Phase, Replica};
 use super::observed::Worker;

@@ -1,19 +1,20 @@
 //! Canaries in the simulated cluster: what starts, who gets what part, and how it ends.
 
-use mobula_proto::latency::{BUCKETS, bucket_of};
-use mobula_spec::Traffic;
 use std::time::Duration;
 
-use super::application_status::{AppState, status};
-use super::canary::{Canary, PROLONGED_MAX, Stage};
-use super::deployment_status::State;
-use super::fixtures::{V1, Version, at, config, told_apart};
-use super::intent::{Deployment, Phase};
-use super::observed::Answers;
-use super::sim::{BAD_CODE, Sim};
-use super::spec::ApplicationSpec;
-use super::{Event, World};
+use mobula_proto::latency::{BUCKETS, bucket_of};
+use mobula_spec::Traffic;
+
+use super::{Canary, PROLONGED_MAX, Stage};
 use crate::documents::StoredIntent;
+use crate::world::application_status::{AppState, status};
+use crate::world::deployment_status::State;
+use crate::world::fixtures::{V1, Version, at, config, told_apart};
+use crate::world::intent::{Deployment, Phase};
+use crate::world::observed::Answers;
+use crate::world::sim::{BAD_CODE, Sim};
+use crate::world::spec::ApplicationSpec;
+use crate::world::{DeploymentId, Event, World};
 
 const FOUR: Version = Version { target: 4, ..V1 };
 const V2: Version = Version { code: "v2", ..FOUR };
@@ -106,6 +107,11 @@ fn share(sim: &Sim) -> Option<(String, u32)> {
     let table = sim.world.published.table().unwrap();
     let canary = table.applications[0].deployments[0].canary.clone()?;
     Some((canary.code_version, canary.percent))
+}
+
+/// Whether routers say that they are ready for it.
+fn is_running(sim: &Sim) -> bool {
+    sim.world.published.table().unwrap().applications[0].running
 }
 
 /// Live replicas of a version.
@@ -277,7 +283,7 @@ fn without_enough_answers_a_step_is_prolonged_says_so_and_ends_after_a_while() {
 #[test]
 fn a_router_that_began_before_or_begins_anew_is_counted_from_where_it_counts() {
     let stable = V1;
-    let stable = super::fixtures::deployment(stable).replica;
+    let stable = crate::world::fixtures::deployment(stable).replica;
     let canary = |said: &[u64]| {
         let mut canary = Canary::new("v2", stable.clone());
         for answers in said {
@@ -364,9 +370,15 @@ fn a_replica_of_the_old_version_that_dies_meanwhile_is_replaced_by_its_like() {
     sim.add_worker(16.0);
     deploy(&mut sim, V2);
     rounds(&mut sim, 5);
+    assert!(is_running(&sim));
     sim.kill("worker1");
+    rounds(&mut sim, 1);
+    assert!(!is_running(&sim));
+    assert_eq!(the_deployment(&sim).status.state, State::DeployFailed);
     rounds(&mut sim, 10);
     assert_eq!((live(&sim, "v1"), live(&sim, "v2")), (4, 1));
+    assert_eq!(the_deployment(&sim).status.state, State::Updating);
+    assert!(is_running(&sim), "nothing is missing any more");
     let replicas = the_deployment(&sim).replicas.values();
     let mut of_v1 = replicas.filter(|replica| replica.spec.code_version == "v1");
     assert!(of_v1.all(|replica| replica.spec.config_version == "c1"));
@@ -550,7 +562,7 @@ fn what_an_earlier_release_stored_is_read_and_newer_fields_are_ignored() {
     let newer = br#"{"format":1,"workers":[],"scaled":[],"moods":["good"],"canaries":
         [{"application":"app","deployment":"D","code_version":"v2","step":1,"mood":"good"}]}"#;
     let stored = StoredIntent::from_bytes(newer).unwrap();
-    let id = super::DeploymentId {
+    let id = DeploymentId {
         application: "app".to_owned(),
         deployment: "D".to_owned(),
     };
