@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::history::History;
-use crate::world::deployment_status::Direction;
 use crate::world::canary::{Canary, Stage};
+use crate::world::deployment_status::Direction;
 use crate::world::{DeploymentId, WorkerId, World};
 
 /// The accepted configs: what became of each, and which one counts.

@@ -135,12 +135,13 @@ impl Router {
             // The head's own knowledge.
             behind_since_ms: _,
             loads,
+            answers,
         } = self;
         (id, node_id, node_ip, *pid) == (&report.id, &report.node_id, &report.node_ip, report.pid)
             && (http_addr, grpc_addr, error)
                 == (&report.http_addr, &report.grpc_addr, &report.error)
             && (*table_version, *draining) == (report.table_version, report.draining)
-            && *loads == report.loads
+            && (loads, answers) == (&report.loads, &report.answers)
     }
 
     /// Whether changes wait for this router.
