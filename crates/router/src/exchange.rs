@@ -84,7 +84,9 @@ impl<F: Fn(&str) -> v1::Call> Ask<F> {
         let mut handle = match link.begin(call, permit).await {
             Ok(handle) => handle,
             Err(permit) => {
-                trial.map(Trial::void);
+                if let Some(trial) = trial {
+                    trial.void();
+                }
                 return Attempt::Elsewhere(permit);
             }
         };
