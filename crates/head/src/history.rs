@@ -184,7 +184,7 @@ impl History {
         if record.ran || declared().next().is_none() {
             return;
         }
-        if declared().all(|(_, app)| app.runs()) {
+        if declared().all(|(_, app)| app.runs_as_declared()) {
             record.ran = true;
             record.outcome = Outcome::Running;
             record.errors.clear();

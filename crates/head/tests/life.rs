@@ -151,7 +151,13 @@ async fn what_code_and_config_do_not_agree_on_fails_late_and_the_old_version_ser
 
     let answer = head.put(&one(json!({"name": "X"}))).await;
     assert_eq!(answer.status, 200);
-    let document = head.document().await;
+    // A busy head answers before it has looked at what follows.
+    let document = head
+        .document_when(|document| {
+            let message = document["applications"]["app1"]["message"].as_str();
+            message.is_some_and(|message| message.contains("rolled back"))
+        })
+        .await;
     let app = &document["applications"]["app1"];
     assert_eq!(app["status"], "DEPLOY_FAILED");
     let message = app["message"].as_str().unwrap();

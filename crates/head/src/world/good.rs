@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::World;
 use super::application_status::{AppState, status_of_what_counts};
+use super::canary::Canary;
 use super::deployment_status::State;
 use super::intent::{Application, Deployment, Good};
 use super::spec::ApplicationSpec;
@@ -136,15 +137,17 @@ impl Application {
 
     /// Whether it runs with nothing but the newest version of everything. An application whose
     /// count follows the load is RUNNING while it is being replaced, too.
-    fn runs_as_declared(&self) -> bool {
+    pub fn runs_as_declared(&self) -> bool {
         let replaced = |deployment: &Deployment| {
+            let judged = !deployment.canary.as_ref().is_some_and(Canary::is_shared);
             let mut live = deployment
                 .replicas
                 .values()
                 .filter(|replica| replica.phase.is_live());
             let all_newest = live.all(|replica| deployment.is_current(replica));
             let mut live = deployment.replicas.values();
-            all_newest
+            judged
+                && all_newest
                 && (deployment.target == 0 || live.any(|replica| replica.phase.is_answering()))
         };
         self.runs() && self.deployments.values().all(replaced)

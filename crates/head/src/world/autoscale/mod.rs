@@ -121,8 +121,11 @@ impl Deployment {
         let autoscaling = self.spec.autoscaling.as_ref()?;
         let scheduled = autoscaling.schedule.minimum_at(now.unix_s);
         let bounds = Bounds::of(autoscaling, capacity).raised_to(scheduled, capacity);
-        let running = self.replicas.values();
-        let running = running.filter(|replica| replica.phase.is_answering());
+        // A canary comes on top of the count, whatever it is.
+        let canary = self.canary.as_ref().filter(|canary| canary.is_shared());
+        let running = self.replicas.values().filter(|replica| {
+            replica.phase.is_answering() && !canary.is_some_and(|canary| canary.is_of(replica))
+        });
         let standing = Standing {
             running: running.count() as u32,
             target: self.target,

@@ -13,7 +13,7 @@ use crate::world::fixtures::{V1, Version, at, config, told_apart};
 use crate::world::intent::{Deployment, Phase};
 use crate::world::observed::Answers;
 use crate::world::sim::{BAD_CODE, Sim};
-use crate::world::spec::ApplicationSpec;
+use crate::world::spec::{ApplicationSpec, Autoscaling};
 use crate::world::{DeploymentId, Event, World};
 
 const FOUR: Version = Version { target: 4, ..V1 };
@@ -483,6 +483,45 @@ fn versions_keep_their_own_limits_in_the_table() {
         .map(|replica| (replica.code_version.as_str(), replica.max_ongoing_requests))
         .collect();
     assert_eq!(own, [("v1", 5), ("v1", 5), ("v1", 5), ("v1", 5), ("v2", 0)]);
+}
+
+#[test]
+fn the_load_changes_the_count_during_a_canary_and_that_proves_nothing() {
+    let autoscaled = |version: Version| {
+        let mut app = with_traffic(version);
+        app.built.as_mut().unwrap().deployments[0].autoscaling = Some(Autoscaling {
+            min_replicas: 4,
+            max_replicas: 8,
+            look_back_ms: 500,
+            upscale_delay_ms: 1000,
+            ..Autoscaling::for_tests()
+        });
+        app
+    };
+    let mut sim = Sim::new();
+    sim.rollback = true;
+    sim.add_worker(32.0);
+    let router = sim.add_router();
+    put(&mut sim, autoscaled(FOUR), false);
+    sim.settle();
+    put(&mut sim, autoscaled(V2), false);
+    sim.loads.insert(router, (0, 100));
+    for _ in 0..50 {
+        sim.now_ms += 100;
+        rounds(&mut sim, 1);
+    }
+    assert_eq!((live(&sim, "v1"), live(&sim, "v2")), (8, 1));
+    let application = &sim.world.applications["app"];
+    assert_eq!(status(application).0, AppState::Running, "as Ray says it");
+    assert!(!application.runs_as_declared());
+    answer(&mut sim, "v2", 250, 18, 10);
+    rounds(&mut sim, 3);
+    let (_, message) = status(&sim.world.applications["app"]);
+    assert!(
+        message.ends_with("rolled back to revision 1, which is serving"),
+        "{message}"
+    );
+    assert_eq!((live(&sim, "v1"), live(&sim, "v2")), (8, 0));
 }
 
 /// A new head that was told what the old one stored, and hears from its workers and routers.
