@@ -215,6 +215,9 @@ impl State {
         let news = !self.world.is_repetition(&event);
         if news {
             self.observe(event);
+        } else {
+            let now = self.now();
+            self.world.hear(&event, now);
         }
         news
     }

@@ -134,6 +134,8 @@ impl StoredIntent {
             .deployments()
             .flat_map(|(_, deployment)| deployment.replicas.values())
             .map(|replica| replica.worker.clone())
+            // Those that an earlier head knew: the next one may come before they report.
+            .chain(world.awaited_workers.iter().cloned())
             .collect();
         let scaled = world
             .deployments()

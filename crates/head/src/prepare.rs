@@ -14,7 +14,8 @@ use std::time::Duration;
 use mobula_app::{BuildContext, Registry};
 use mobula_spec::{
     AggregationFunction, Application, DeploymentConfig, DeploymentDefaults, DeploymentOptions,
-    ProxyLocation, Replicas, Scaling, ScalingPolicy, ServeConfig, resolve_application,
+    LabelSelector, ProxyLocation, Replicas, Scaling, ScalingPolicy, ServeConfig,
+    resolve_application,
 };
 use serde_json::{Map, Value, json};
 
@@ -271,6 +272,13 @@ fn deployment(
             .max_surge_percent
             .map(|percent| f64::from(percent) / 100.0),
         traffic: config.traffic.clone(),
+        replicas_per_node_max: config.max_replicas_per_node,
+        labels: config
+            .ray_actor_options
+            .label_selector
+            .as_ref()
+            .map(LabelSelector::of)
+            .unwrap_or_default(),
         max_queued_requests: config.max_queued_requests.as_i64(),
         backpressure_status_code: config.backpressure_config.status_code,
         backpressure_retry_after_s: config.backpressure_config.retry_after_s,

@@ -2,11 +2,12 @@
 
 use mobula_proto::v1;
 
-use crate::world::World;
 use crate::world::canary::Canary;
 use crate::world::deployment_status::State;
+use crate::world::health::is_out_of_reach;
 use crate::world::intent::{Application, Deployment, Phase, Replica};
 use crate::world::spec::Ingress;
+use crate::world::{ReplicaId, World};
 
 /// The whole table, without a version.
 pub fn route_table(world: &World) -> v1::RouteTable {
@@ -107,46 +108,56 @@ fn table_deployment(world: &World, deployment: &Deployment) -> v1::TableDeployme
     }
 }
 
-/// Running ones; where there are none, those that are not well: an answer that may fail beats
-/// none at all.
+/// Running ones, without those that are out of reach when there are enough others; where there
+/// are none, those that are not well: an answer that may fail beats none at all.
 fn ready_replicas(
     world: &World,
     deployment: &Deployment,
     which: impl Fn(&Replica) -> bool,
 ) -> Vec<v1::TableReplica> {
-    let is_shared = deployment.canary.as_ref().is_some_and(Canary::is_shared);
-    let limit = deployment.spec.replica.max_ongoing_requests;
-    let in_phase = |phase: Phase| -> Vec<v1::TableReplica> {
-        deployment
-            .replicas
-            .iter()
-            .filter(|(_, replica)| replica.phase == phase && which(replica))
-            .filter_map(|(id, replica)| {
-                let worker = world.workers.get(&replica.worker)?;
-                let own_limit = replica.spec.max_ongoing_requests;
-                Some(v1::TableReplica {
-                    replica_id: id.clone(),
-                    worker_id: worker.id.clone(),
-                    node_id: worker.node_id.clone(),
-                    data_addr: worker.data_addr.clone(),
-                    code_version: if is_shared {
-                        replica.spec.code_version.clone()
-                    } else {
-                        String::new()
-                    },
-                    max_ongoing_requests: if is_shared && own_limit != limit {
-                        own_limit
-                    } else {
-                        0
-                    },
-                })
-            })
+    let in_phase = |phase: Phase| -> Vec<(&ReplicaId, &Replica)> {
+        let replicas = deployment.replicas.iter();
+        replicas
+            .filter(|(_, r)| r.phase == phase && which(r))
             .collect()
     };
     let running = in_phase(Phase::Running);
     if running.is_empty() {
-        in_phase(Phase::Unhealthy)
-    } else {
-        running
+        return entries(world, deployment, in_phase(Phase::Unhealthy));
     }
+    let (away, near): (Vec<_>, Vec<_>) = running
+        .iter()
+        .partition(|(_, replica)| is_out_of_reach(world, replica));
+    let replaced = !away.is_empty() && near.len() >= deployment.target as usize;
+    entries(world, deployment, if replaced { near } else { running })
+}
+
+fn entries(
+    world: &World,
+    deployment: &Deployment,
+    replicas: Vec<(&ReplicaId, &Replica)>,
+) -> Vec<v1::TableReplica> {
+    let is_shared = deployment.canary.as_ref().is_some_and(Canary::is_shared);
+    let limit = deployment.spec.replica.max_ongoing_requests;
+    let entry = |(id, replica): (&ReplicaId, &Replica)| {
+        let worker = world.workers.get(&replica.worker)?;
+        let own_limit = replica.spec.max_ongoing_requests;
+        Some(v1::TableReplica {
+            replica_id: id.clone(),
+            worker_id: worker.id.clone(),
+            node_id: worker.node_id.clone(),
+            data_addr: worker.data_addr.clone(),
+            code_version: if is_shared {
+                replica.spec.code_version.clone()
+            } else {
+                String::new()
+            },
+            max_ongoing_requests: if is_shared && own_limit != limit {
+                own_limit
+            } else {
+                0
+            },
+        })
+    };
+    replicas.into_iter().filter_map(entry).collect()
 }

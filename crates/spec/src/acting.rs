@@ -41,13 +41,11 @@ const NOT_ACTING: &[(Place, &str)] = &[
     (Place::Deployment, "placement_group_bundles"),
     (Place::Deployment, "placement_group_strategy"),
     (Place::Deployment, "placement_group_bundle_label_selector"),
-    (Place::Deployment, "max_replicas_per_node"),
     (Place::Deployment, "logging_config"),
     (Place::Deployment, "request_router_config"),
     (Place::Deployment, "gang_scheduling_config"),
     (Place::Deployment, "deployment_actors"),
     (Place::RayActorOptions, "accelerator_type"),
-    (Place::RayActorOptions, "label_selector"),
     (Place::RayActorOptions, "fallback_strategy"),
 ];
 

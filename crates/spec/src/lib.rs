@@ -39,6 +39,7 @@ pub use schema::deployment::{
     BackpressureConfig, DeploymentDefaults, DeploymentOptions, DeploymentOverride, MaxQueued,
     NumReplicas,
 };
+pub use schema::label_selector::LabelSelector;
 pub use schema::logging::{LogEncoding, LoggingConfig, TracingConfig};
 pub use schema::options::{
     ControllerOptions, ControllerRuntimeEnv, GrpcOptions, HttpOptions, ProxyLocation, Secret,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use mobula_spec::LabelSelector;
 use serde_json::json;
 
 use super::autoscale::schedule::Schedule;
@@ -47,6 +48,8 @@ pub fn deployment(version: Version) -> DeploymentSpec {
         rolling_update_fraction: 0.2,
         surge_fraction: version.surge,
         traffic: None,
+        replicas_per_node_max: None,
+        labels: LabelSelector::default(),
         max_queued_requests: -1,
         backpressure_status_code: 503,
         backpressure_retry_after_s: None,

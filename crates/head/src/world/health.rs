@@ -1,8 +1,8 @@
 //! Whether a replica, and a deployment, is as it shall be.
 
-use super::World;
 use super::canary::Canary;
 use super::intent::{Deployment, Phase, Replica};
+use super::{Now, World};
 
 /// The message while a replica that died or is not well is being replaced.
 pub const HEALTH_MESSAGE: &str = "A replica's health check failed. This deployment will be \
@@ -22,6 +22,20 @@ pub fn on_draining_worker(world: &World, replica: &Replica) -> bool {
         .workers
         .get(&replica.worker)
         .is_some_and(|worker| worker.draining)
+}
+
+/// Whether the replica's worker is out of reach for the moment: it may answer, and may not.
+pub fn is_out_of_reach(world: &World, replica: &Replica) -> bool {
+    let worker = world.workers.get(&replica.worker);
+    worker.is_some_and(|worker| worker.away)
+}
+
+/// Whether the replica's worker was away, is back, and may be away again in a moment.
+pub fn on_untrusted_worker(world: &World, replica: &Replica, now: Now) -> bool {
+    let worker = world.workers.get(&replica.worker);
+    worker
+        .and_then(|worker| worker.trusted_at_ms)
+        .is_some_and(|trusted_at_ms| now.ms < trusted_at_ms)
 }
 
 /// Whether the replica has its newest config in force, as its worker says.

@@ -36,9 +36,13 @@ pub mod starts;
 pub mod victims;
 
 #[cfg(test)]
+mod away_tests;
+#[cfg(test)]
 pub(crate) mod fixtures;
 #[cfg(test)]
 mod good_tests;
+#[cfg(test)]
+mod placement_tests;
 #[cfg(test)]
 mod plan_tests;
 #[cfg(test)]
@@ -75,6 +79,11 @@ pub type ReplicaId = String;
 /// How long a restarted head waits for the workers that it knew before it starts anything in
 /// their place. They report every second and reconnect within a few.
 pub const SYNC_MS_MAX: u64 = 10_000;
+
+/// How long before a worker that has not reported to a restarted head counts as out of reach,
+/// if others have: from then on replacements of what it may run are started. Longer than the
+/// workers take that find their new head while it still starts.
+pub const AWAITED_MS_MAX: u64 = 3_000;
 
 /// Both clocks of one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -156,6 +165,27 @@ impl World {
     /// Whether everybody who had something to say since the head started has said it.
     pub fn is_synced(&self, now: Now) -> bool {
         self.awaited_workers.is_empty() || now.ms >= SYNC_MS_MAX
+    }
+
+    /// Whether what is missing may be started: all that runs is known, or some have reported and
+    /// the others had the time to. What those run after all is adopted, and the surplus leaves.
+    pub fn may_replace_awaited(&self, now: Now) -> bool {
+        let reached = self.workers.values().any(observed::Worker::takes_replicas);
+        self.is_synced(now) || (reached && now.ms >= AWAITED_MS_MAX)
+    }
+
+    /// Whether a table may be made: everybody who may be in it has reported, or nobody else is
+    /// needed, because as many replicas as shall be answer.
+    pub fn knows_enough_for_a_table(&self, now: Now) -> bool {
+        let complete = |deployment: &intent::Deployment| {
+            let replicas = deployment.replicas.values();
+            let answering = replicas
+                .filter(|r| r.phase == intent::Phase::Running && !health::is_out_of_reach(self, r));
+            answering.count() >= deployment.target as usize
+        };
+        self.is_synced(now)
+            || (now.ms >= AWAITED_MS_MAX
+                && self.deployments().all(|(_, d)| d.deleting || complete(d)))
     }
 
     /// Whether something is under way that only the passing of time or a report will end.

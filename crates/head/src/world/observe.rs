@@ -9,6 +9,16 @@ use super::{DeploymentId, Now, RouterId, WorkerId, World};
 /// have ended loses them at once; this is for the rest: a network that is away.
 pub const WORKER_LOST_MS: u64 = 10_000;
 
+/// How long after its last report a worker without a session is thought to come back by itself.
+/// Then replacements of its replicas are started; its own are still in force, and stay when it
+/// is back within `WORKER_LOST_MS`. A worker that only lost its connection, or its head, dials
+/// again within a second.
+pub const WORKER_AWAY_MS: u64 = 2_000;
+
+/// How long a worker that was away and is back has to stay before surplus replicas leave, so
+/// that a link that breaks again and again does not start and stop replicas as often.
+pub const WORKER_TRUSTED_MS: u64 = 5_000;
+
 /// What happens.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -61,6 +71,15 @@ impl World {
         }
     }
 
+    /// Notes of a repetition that it came.
+    pub fn hear(&mut self, event: &Event, now: Now) {
+        if let Event::WorkerReported(report) = event
+            && let Some(worker) = self.workers.get_mut(&report.id)
+        {
+            worker.heard_ms = now.ms;
+        }
+    }
+
     /// Folds one event in.
     pub fn observe(&mut self, event: Event, now: Now) {
         match event {
@@ -92,6 +111,7 @@ impl World {
             Event::Tick => {}
         }
         self.measure_newcomers(now);
+        self.miss_silent_workers(now);
         self.lose_silent_workers(now);
         if now.ms >= super::SYNC_MS_MAX {
             self.awaited_workers.clear();

@@ -24,14 +24,22 @@ pub struct Worker {
     pub data_addr: String,
     /// What it has.
     pub capacity: Resources,
+    /// What it was told to call itself.
+    pub labels: BTreeMap<String, String>,
     /// The newest assignment that the report reflects.
     pub assignment_version: u64,
     /// Told to stop: place nothing here, withdraw what runs.
     pub draining: bool,
     /// When that was first seen.
     pub draining_since_ms: Option<u64>,
+    /// When it last reported.
+    pub heard_ms: u64,
     /// When its session ended, if it has none now.
     pub disconnected_since_ms: Option<u64>,
+    /// Without a session for so long that replacements of its replicas are started.
+    pub away: bool,
+    /// It was away and is back: until then its replacements are kept.
+    pub trusted_at_ms: Option<u64>,
     /// Every replica in the process.
     pub replicas: BTreeMap<ReplicaId, ReplicaReport>,
 }
@@ -163,17 +171,22 @@ impl Worker {
             pid,
             data_addr,
             capacity,
+            labels,
             assignment_version,
             draining,
             // The head's own knowledge.
             draining_since_ms: _,
+            heard_ms: _,
+            away: _,
+            trusted_at_ms: _,
             disconnected_since_ms,
             replicas,
         } = self;
         disconnected_since_ms.is_none()
             && (id, node_id, node_ip, *pid)
                 == (&report.id, &report.node_id, &report.node_ip, report.pid)
-            && (data_addr, capacity) == (&report.data_addr, &report.capacity)
+            && (data_addr, capacity, labels)
+                == (&report.data_addr, &report.capacity, &report.labels)
             && (*assignment_version, *draining) == (report.assignment_version, report.draining)
             && *replicas == report.replicas
     }

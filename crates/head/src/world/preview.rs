@@ -3,11 +3,11 @@
 
 use serde_json::{Map, Value, json};
 
+use super::World;
 use super::autoscale::bounds::Capacity;
-use super::intent::{Application, Deployment};
-use super::placement::Free;
+use super::intent::{Application, Deployment, Replica};
+use super::placement::{Free, Peers};
 use super::spec::{ApplicationSpec, BuiltApplication, DeploySpec, DeploymentSpec};
-use super::{Resources, World};
 
 /// The preview as a document.
 pub fn preview(world: &World, spec: &DeploySpec) -> Value {
@@ -130,7 +130,7 @@ fn deployment_preview(
         preview["canary"] = json!(traffic.steps);
     }
     if start > 0 {
-        preview["room"] = room.place(world, &spec.replica.required, start);
+        preview["room"] = room.place(world, before, spec, start);
     }
     preview
 }
@@ -258,16 +258,26 @@ impl Room {
     }
 
     /// Takes room for that many replicas; says how many find it when.
-    fn place(&mut self, world: &World, needs: &Resources, count: u32) -> Value {
-        let found = |free: &mut Free| {
+    fn place(
+        &mut self,
+        world: &World,
+        before: Option<&Deployment>,
+        spec: &DeploymentSpec,
+        count: u32,
+    ) -> Value {
+        let found = |free: &mut Free, mut peers: Peers| {
             (0..count)
-                .take_while(|_| free.place(world, needs).is_some())
+                .take_while(|_| free.place(world, spec, &mut peers).is_some())
                 .count() as u32
         };
-        let at_once = found(&mut self.now);
-        let eventually = found(&mut self.afterwards).max(at_once);
+        let all = || before.into_iter().flat_map(|d| d.replicas.values());
+        let stays = |replica: &&Replica| replica.spec.code_version == spec.replica.code_version;
+        let now = Peers::of(world, all(), all().filter(stays));
+        let afterwards = Peers::of(world, all().filter(stays), all().filter(stays));
+        let at_once = found(&mut self.now, now);
+        let eventually = found(&mut self.afterwards, afterwards).max(at_once);
         json!({
-            "needs_each": needs.to_string(),
+            "needs_each": spec.replica.required.to_string(),
             "at_once": at_once,
             "after_others_left": eventually - at_once,
             "does_not_fit": count - eventually,

@@ -61,8 +61,8 @@ impl World {
     /// Brings what is published up to date; true if anything changed.
     pub fn publish(&mut self, now: Now) -> bool {
         let assignments_changed = self.publish_assignments();
-        // Routers keep their last table until everybody who may be in it has reported.
-        let table_changed = self.is_synced(now) && self.publish_table();
+        // Routers keep their last table until a new one takes nothing from them that answers.
+        let table_changed = self.knows_enough_for_a_table(now) && self.publish_table();
         assignments_changed || table_changed
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use mobula_spec::LabelSelector;
+
 use super::canary::Verdict;
 use super::{Resources, WorkerId};
 
@@ -10,6 +12,8 @@ use super::{Resources, WorkerId};
 pub enum Reason {
     /// Fewer replicas than the target.
     BelowTarget { have: u32, target: u32 },
+    /// Workers with replicas are out of reach; whether they come back is open.
+    OutOfReach { replicas: u32, target: u32 },
     /// A replica of the new version comes before one of the old goes.
     NewVersionFirst { beyond: u32 },
     /// The config asks for old ones to leave before new ones come.
@@ -56,6 +60,13 @@ pub enum Reason {
 pub enum Room {
     /// No worker takes replicas.
     NoWorkers,
+    /// No worker has the labels that are asked for.
+    NoneWithLabels {
+        workers: usize,
+        labels: LabelSelector,
+    },
+    /// Every machine with room has as many as one may have.
+    NodesFull { limit: u32 },
     /// The most that one worker has free of what is short.
     Best { workers: usize, free: Resources },
 }
@@ -67,6 +78,12 @@ impl fmt::Display for Reason {
         match self {
             Reason::BelowTarget { have, target } => {
                 write!(f, "{have} of {target} replicas exist")
+            }
+            Reason::OutOfReach { replicas, target } => {
+                write!(
+                    f,
+                    "{replicas} of {target} replicas are out of reach with their workers"
+                )
             }
             Reason::NewVersionFirst { beyond } => {
                 write!(f, "new version first, at most {beyond} beyond the target")
@@ -111,6 +128,13 @@ impl fmt::Display for Reason {
                 )?;
                 match room {
                     Room::NoWorkers => f.write_str("no worker has joined"),
+                    Room::NoneWithLabels { workers, labels } => {
+                        write!(f, "none of {workers} worker(s) has the labels {labels}")
+                    }
+                    Room::NodesFull { limit } => write!(
+                        f,
+                        "max_replicas_per_node is {limit}, and every node with room has as many"
+                    ),
                     Room::Best { workers, free } => {
                         write!(f, "{free} free on the best of {workers} worker(s)")
                     }

@@ -4,7 +4,7 @@ use super::deployment_status::StatusEvent;
 use super::health::HEALTH_MESSAGE;
 use super::intent::{DeadReplica, Deployment, Phase, Replica};
 use super::notes::Note;
-use super::observe::WORKER_LOST_MS;
+use super::observe::{WORKER_AWAY_MS, WORKER_LOST_MS, WORKER_TRUSTED_MS};
 use super::observed::{ReplicaReport, ReportedState, Router, Worker};
 use super::replica::{Seen, Step, next};
 use super::starts::threshold;
@@ -21,6 +21,12 @@ impl World {
                 .and_then(|before| before.draining_since_ms)
                 .unwrap_or(now.ms)
         });
+        worker.heard_ms = now.ms;
+        worker.trusted_at_ms = match before {
+            Some(before) if before.away => Some(now.ms + WORKER_TRUSTED_MS),
+            Some(before) => before.trusted_at_ms,
+            None => None,
+        };
         let steps = self.steps_of(&worker);
         let id = worker.id.clone();
         self.adopt(&worker);
@@ -195,6 +201,13 @@ impl World {
         let id = router.id.clone();
         let before = self.routers.insert(id.clone(), router);
         self.loads_reported(before.as_ref(), &id, now);
+    }
+
+    pub(super) fn miss_silent_workers(&mut self, now: Now) {
+        for worker in self.workers.values_mut() {
+            let silent_ms = now.ms.saturating_sub(worker.heard_ms);
+            worker.away = worker.disconnected_since_ms.is_some() && silent_ms >= WORKER_AWAY_MS;
+        }
     }
 
     pub(super) fn lose_silent_workers(&mut self, now: Now) {

@@ -7,9 +7,12 @@
 //! has a gap. `max_surge_percent: 0` asks for it, a number above for a surge of that size.)
 
 use super::canary::plan as canary_plan;
-use super::health::{has_its_config, is_to_be_replaced, on_draining_worker};
+use super::health::{
+    has_its_config, is_out_of_reach, is_to_be_replaced, on_draining_worker, on_untrusted_worker,
+};
 use super::intent::{Deployment, Phase, Replica};
 use super::observed::Worker;
+use super::placement::{Peers, replicas};
 use super::plan::{Action, Planner};
 use super::victims;
 use super::{DeploymentId, Reason, ReplicaId, ReplicaKey};
@@ -26,6 +29,8 @@ struct Standing<'a> {
     replace: Vec<(&'a ReplicaId, &'a Replica)>,
     /// On their way out.
     leaving: usize,
+    /// On workers that are out of reach: replaced, and kept for the case that they come back.
+    away: usize,
 }
 
 /// Plans one deployment; says what it waits for, if it waits for room.
@@ -78,12 +83,14 @@ pub fn surge(deployment: &Deployment) -> u32 {
 
 impl<'a> Standing<'a> {
     fn of(planner: &Planner<'_>, deployment: &'a Deployment) -> Standing<'a> {
-        let live = deployment
+        let (away, live): (Vec<_>, Vec<_>) = deployment
             .replicas
             .iter()
-            .filter(|(_, replica)| replica.phase.is_live());
-        let (mut replace, keep): (Vec<_>, Vec<_>) =
-            live.partition(|(_, replica)| is_to_be_replaced(planner.world, deployment, replica));
+            .filter(|(_, replica)| replica.phase.is_live())
+            .partition(|(_, replica)| is_out_of_reach(planner.world, replica));
+        let (mut replace, keep): (Vec<_>, Vec<_>) = live
+            .into_iter()
+            .partition(|(_, replica)| is_to_be_replaced(planner.world, deployment, replica));
         // Not ready, then not well, then on a leaving worker, then the newest.
         replace.sort_by_key(|(_, replica)| {
             (
@@ -93,11 +100,13 @@ impl<'a> Standing<'a> {
                 std::cmp::Reverse(replica.serial),
             )
         });
-        let leaving = deployment.replicas.len() - keep.len() - replace.len();
+        let away = away.len();
+        let leaving = deployment.replicas.len() - keep.len() - replace.len() - away;
         Standing {
             keep,
             replace,
             leaving,
+            away,
         }
     }
 
@@ -197,6 +206,11 @@ fn retire_excess(
     deployment: &Deployment,
     standing: &mut Standing<'_>,
 ) {
+    let untrusted =
+        |(_, replica): &(_, &Replica)| on_untrusted_worker(planner.world, replica, planner.now);
+    if standing.keep.iter().any(untrusted) {
+        return;
+    }
     let have = standing.keep.len() as u32;
     let target = deployment.target;
     let excess = have.saturating_sub(target) as usize;
@@ -271,7 +285,7 @@ fn start(
 ) -> Option<Reason> {
     let target = deployment.target as usize;
     let missing = target.saturating_sub(standing.keep.len());
-    if missing > 0 && !planner.world.is_synced(planner.now) {
+    if missing > 0 && !planner.world.may_replace_awaited(planner.now) {
         return Some(Reason::NotSynced {
             workers: planner.world.awaited_workers.len(),
         });
@@ -287,14 +301,20 @@ fn start(
     let beyond = if changes { surge(deployment) } else { wave };
     let surge = (target + beyond as usize).saturating_sub(live + standing.leaving);
     let starts = missing.min(to_target.max(surge));
+    // Of a canary this is one of the two versions; where there is room counts both.
+    let all = planner.world.applications.get(&id.application);
+    let all = all.and_then(|application| application.deployments.get(&id.deployment));
+    let all = all.unwrap_or(deployment).replicas.values();
+    let mut peers = Peers::of(planner.world, all, replicas(&standing.keep));
     for started in 0..starts {
-        let Some(worker) = planner
+        let placed = planner
             .free
-            .place(planner.world, &deployment.spec.replica.required)
-        else {
-            make_room(planner, id, deployment, standing, wave);
+            .place(planner.world, &deployment.spec, &mut peers);
+        let Some(worker) = placed else {
+            make_room(planner, id, deployment, standing, &peers);
             let placed = (standing.keep.len() + started) as u32;
-            return Some(planner.free.waiting(planner.world, deployment, placed));
+            let free = &planner.free;
+            return Some(free.waiting(planner.world, deployment, &peers, placed));
         };
         let replica = (planner.new_id)();
         let key = ReplicaKey {
@@ -302,7 +322,12 @@ fn start(
             replica,
         };
         let have = (live + started) as u32;
-        let reason = if live + started < target {
+        let reason = if live + started < target && standing.away > 0 {
+            Reason::OutOfReach {
+                replicas: standing.away as u32,
+                target: deployment.target,
+            }
+        } else if live + started < target {
             Reason::BelowTarget {
                 have,
                 target: deployment.target,
@@ -329,9 +354,10 @@ fn make_room(
     id: &DeploymentId,
     deployment: &Deployment,
     standing: &Standing<'_>,
-    wave: u32,
+    peers: &Peers,
 ) {
-    let needs = &deployment.spec.replica.required;
+    let spec = &deployment.spec;
+    let wave = wave(deployment);
     let mut left = (wave as usize).saturating_sub(standing.leaving);
     for (replica_id, replica) in &standing.replace {
         let why = if on_draining_worker(planner.world, replica) {
@@ -339,11 +365,11 @@ fn make_room(
         } else if left > 0
             && planner
                 .free
-                .would_fit_without(planner.world, replica, needs)
+                .would_fit_without(planner.world, replica, spec, peers)
         {
             left -= 1;
             Reason::NoRoomForSurge {
-                needs: needs.clone(),
+                needs: spec.replica.required.clone(),
             }
         } else {
             continue;

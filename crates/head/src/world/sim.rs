@@ -7,9 +7,10 @@ use mobula_proto::v1;
 
 use super::canary::Stage;
 use super::fixtures::at;
+use super::health::is_out_of_reach;
 use super::intent::Phase;
 use super::observed::{Answers, ReplicaReport, ReportedState, Router, Worker};
-use super::resources::CPU;
+use super::resources::{CPU, GPU};
 use super::rollout::{surge, wave};
 use super::spec::{DeploySpec, Scope};
 use super::{Event, Resources, World, apply_all};
@@ -33,6 +34,10 @@ pub struct Sim {
 #[derive(Clone, Default)]
 pub struct SimWorker {
     pub cpus: f64,
+    pub gpus: f64,
+    /// None: a machine of its own.
+    pub node: Option<String>,
+    pub labels: BTreeMap<String, String>,
     pub pid: u32,
     pub connected: bool,
     pub draining: bool,
@@ -51,6 +56,11 @@ pub struct SimReplica {
 
 /// Replicas of this code never start.
 pub const BAD_CODE: &str = "bad";
+
+fn node_of(id: &str, worker: &SimWorker) -> String {
+    let node = worker.node.clone();
+    node.unwrap_or_else(|| format!("node-of-{id}"))
+}
 
 impl Sim {
     pub fn new() -> Sim {
@@ -73,13 +83,19 @@ impl Sim {
     }
 
     pub fn add_worker(&mut self, cpus: f64) -> String {
+        self.join(SimWorker {
+            cpus,
+            ..SimWorker::default()
+        })
+    }
+
+    pub fn join(&mut self, worker: SimWorker) -> String {
         self.next_id += 1;
         let id = format!("worker{}", self.next_id);
         let worker = SimWorker {
-            cpus,
             pid: self.next_id as u32,
             connected: true,
-            ..SimWorker::default()
+            ..worker
         };
         self.workers.insert(id.clone(), worker);
         self.report(&id);
@@ -117,7 +133,7 @@ impl Sim {
         self.invariant_out_of_tables_before_dropped(&before);
         if !taken_back {
             // Otherwise another target holds, and the next plan brings it about.
-            self.invariant_never_more_than_a_wave_beyond_the_target();
+            self.invariant_nothing_starts_more_than_a_wave_beyond_the_target(&plan);
         }
         plan
     }
@@ -169,15 +185,19 @@ impl Sim {
             .collect();
         let report = Worker {
             id: id.to_owned(),
-            node_id: format!("node-of-{id}"),
+            node_id: node_of(id, worker),
             node_ip: "127.0.0.1".to_owned(),
             pid: worker.pid,
             data_addr: format!("unix:/{id}"),
-            capacity: Resources::from_units([(CPU, worker.cpus)]),
+            capacity: Resources::from_units([(CPU, worker.cpus), (GPU, worker.gpus)]),
             assignment_version: worker.assignment.version,
             draining: worker.draining,
             draining_since_ms: None,
+            heard_ms: 0,
             disconnected_since_ms: None,
+            away: false,
+            trusted_at_ms: None,
+            labels: worker.labels.clone(),
             replicas,
         };
         // Stopped ones are reported once.
@@ -294,7 +314,7 @@ impl Sim {
     pub fn kill(&mut self, id: &str) {
         if let Some(worker) = self.workers.remove(id) {
             self.observe(Event::WorkerExited {
-                node_id: format!("node-of-{id}"),
+                node_id: node_of(id, &worker),
                 pid: worker.pid,
                 how: "signal 9".to_owned(),
             });
@@ -419,16 +439,17 @@ impl Sim {
         }
     }
 
-    fn invariant_never_more_than_a_wave_beyond_the_target(&self) {
+    /// Beyond that there are only replicas whose worker is out of reach, or came back after its
+    /// replicas were replaced.
+    fn invariant_nothing_starts_more_than_a_wave_beyond_the_target(&self, plan: &super::Plan) {
         for (id, deployment) in self.world.deployments() {
-            if deployment.deleting || deployment.starts.gave_up {
+            let starts = plan.actions.iter().any(|planned| match &planned.action {
+                super::Action::Start { key, .. } => key.deployment == id,
+                _ => false,
+            });
+            if !starts {
                 continue;
             }
-            let live = deployment
-                .replicas
-                .values()
-                .filter(|r| r.phase.is_live())
-                .count() as u32;
             let canary = deployment
                 .canary
                 .as_ref()
@@ -438,10 +459,12 @@ impl Sim {
                 // It had as many as its last step needs.
                 Stage::Promoted | Stage::GivenUp(_) => deployment.target,
             });
+            let live = deployment.replicas.values();
+            let live = live.filter(|r| r.phase.is_live() && !is_out_of_reach(&self.world, r));
+            let (live, target) = (live.count() as u32, deployment.target);
             assert!(
-                live <= deployment.target + beside + surge(deployment).max(wave(deployment)),
-                "{live} live replicas of {id} with target {}",
-                deployment.target
+                live <= target + beside + surge(deployment).max(wave(deployment)),
+                "{live} live replicas of {id} with target {target}"
             );
         }
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mobula_spec::Traffic;
+use mobula_spec::{LabelSelector, Traffic};
 use serde_json::Value;
 
 use super::Resources;
@@ -123,6 +123,10 @@ pub struct DeploymentSpec {
     pub surge_fraction: Option<f64>,
     /// How a new version of the code takes over the requests; None: as its replicas come.
     pub traffic: Option<Traffic>,
+    /// Replicas that one machine may have; None: no limit.
+    pub replicas_per_node_max: Option<u32>,
+    /// The workers that may have replicas.
+    pub labels: LabelSelector,
     /// Per router; -1: no limit of the user's.
     pub max_queued_requests: i64,
     /// 503 or 429.

@@ -1,8 +1,10 @@
-//! Which replicas go when there are too many (Ray's order).
+//! Which replicas go when there are too many: Ray's order, after what keeps the rest spread.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use super::intent::{Phase, Replica};
+use super::placement::{Peers, replicas};
 use super::{ReplicaId, World};
 
 /// How dear a replica is; the smallest goes first. The order of the fields is the policy.
@@ -10,6 +12,9 @@ use super::{ReplicaId, World};
 struct Worth {
     /// What does not answer yet costs nobody anything.
     is_running: bool,
+    /// Machines, then workers, with many of the same deployment can lose one, and the rest
+    /// stays spread.
+    peers: Reverse<(usize, usize)>,
     /// The head's own machine stays anyway.
     on_head_node: bool,
     /// Machines with few replicas can be emptied.
@@ -18,38 +23,64 @@ struct Worth {
     age: Reverse<u64>,
 }
 
-/// The `count` least dear of the candidates.
+/// The `count` least dear of the candidates, which are all of one deployment that stay.
 pub fn choose<'a>(
     world: &World,
     candidates: &[(&'a ReplicaId, &'a Replica)],
     count: usize,
 ) -> Vec<(&'a ReplicaId, &'a Replica)> {
-    if count == 0 {
-        return Vec::new();
+    let mut left = candidates.to_vec();
+    let mut peers = Peers::of(world, std::iter::empty(), replicas(candidates));
+    let on_nodes = replicas_on_nodes(world);
+    let mut chosen = Vec::new();
+    // One after the other: each that goes changes how crowded its machine is.
+    while chosen.len() < count {
+        let worth = |(_, (_, replica)): &(usize, &(_, &Replica))| {
+            Worth::of(replica, world, &peers, &on_nodes)
+        };
+        let Some((index, _)) = left.iter().enumerate().min_by_key(worth) else {
+            break;
+        };
+        let (id, replica) = left.swap_remove(index);
+        peers.leaves(world, replica);
+        chosen.push((id, replica));
     }
-    let mut sorted = candidates.to_vec();
-    sorted.sort_by_cached_key(|(_, replica)| worth(world, replica));
-    sorted.truncate(count);
-    sorted
+    chosen
 }
 
-fn worth(world: &World, replica: &Replica) -> Worth {
-    let node = |replica: &Replica| {
-        world
-            .workers
-            .get(&replica.worker)
-            .map(|worker| worker.node_id.as_str())
-    };
-    let here = node(replica);
-    let replicas_on_node = world
-        .deployments()
-        .flat_map(|(_, deployment)| deployment.replicas.values())
-        .filter(|other| node(other) == here)
-        .count();
-    Worth {
-        is_running: replica.phase == Phase::Running,
-        on_head_node: here == Some(world.node_id.as_str()),
-        replicas_on_node,
-        age: Reverse(replica.serial),
+/// All replicas of all deployments, by machine.
+fn replicas_on_nodes(world: &World) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
+    for replica in world.deployments().flat_map(|(_, d)| d.replicas.values()) {
+        if let Some(node) = node_of(world, replica) {
+            *counts.entry(node).or_default() += 1;
+        }
+    }
+    counts
+}
+
+fn node_of<'a>(world: &'a World, replica: &Replica) -> Option<&'a str> {
+    let worker = world.workers.get(&replica.worker)?;
+    Some(worker.node_id.as_str())
+}
+
+// === impl Worth ===
+
+impl Worth {
+    fn of(
+        replica: &Replica,
+        world: &World,
+        peers: &Peers,
+        on_nodes: &BTreeMap<&str, usize>,
+    ) -> Worth {
+        let node = node_of(world, replica);
+        let on_node = node.and_then(|node| on_nodes.get(node));
+        Worth {
+            is_running: replica.phase == Phase::Running,
+            peers: Reverse(peers.beside(world, replica)),
+            on_head_node: node == Some(world.node_id.as_str()),
+            replicas_on_node: on_node.copied().unwrap_or(0),
+            age: Reverse(replica.serial),
+        }
     }
 }

@@ -2,15 +2,87 @@
 //! `[prefix/]name`; a value is a word, `!word`, `in(a, b)` or `!in(a, b)`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::decode::{At, string, values};
 use crate::error::{Findings, quoted};
+
+/// Which labels a worker must have; empty: any will do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LabelSelector(BTreeMap<String, Wanted>);
+
+/// What one label has to be. A label that a worker does not have is none of any words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wanted {
+    OneOf(Vec<String>),
+    NoneOf(Vec<String>),
+}
 
 /// Characters of one label, as in Kubernetes.
 const LABEL_CHARS_MAX: usize = 63;
 
 /// Characters of the part before the slash: a DNS name.
 const PREFIX_CHARS_MAX: usize = 253;
+
+// === impl LabelSelector ===
+
+impl LabelSelector {
+    /// Reads the texts of a selector whose values were checked.
+    pub fn of(texts: &BTreeMap<String, String>) -> LabelSelector {
+        let wanted = |(key, text): (&String, &String)| (key.clone(), Wanted::of(text));
+        LabelSelector(texts.iter().map(wanted).collect())
+    }
+
+    /// Whether these labels are wanted.
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.0.iter().all(|(key, wanted)| {
+            let has = |words: &[String]| labels.get(key).is_some_and(|label| words.contains(label));
+            match wanted {
+                Wanted::OneOf(words) => has(words),
+                Wanted::NoneOf(words) => !has(words),
+            }
+        })
+    }
+}
+
+impl fmt::Display for LabelSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (key, wanted)) in self.0.iter().enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
+            let (sign, words) = match wanted {
+                Wanted::OneOf(words) => ("", words),
+                Wanted::NoneOf(words) => ("!", words),
+            };
+            match words.as_slice() {
+                [word] => write!(f, "{comma}{key}={sign}{word}")?,
+                words => write!(f, "{comma}{key}={sign}in({})", words.join(", "))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+// === impl Wanted ===
+
+impl Wanted {
+    fn of(text: &str) -> Wanted {
+        let (text, negated) = match text.strip_prefix('!') {
+            Some(rest) => (rest, true),
+            None => (text, false),
+        };
+        let list = text.strip_prefix("in").unwrap_or(text);
+        let list = list.strip_prefix('(').and_then(|l| l.strip_suffix(')'));
+        let words = match list {
+            Some(list) => list.split(',').map(|word| word.trim().to_owned()).collect(),
+            None => vec![text.to_owned()],
+        };
+        if negated {
+            Wanted::NoneOf(words)
+        } else {
+            Wanted::OneOf(words)
+        }
+    }
+}
 
 /// A selector whose keys and values are checked.
 pub(crate) fn read(findings: &mut Findings, at: &At<'_>) -> Option<BTreeMap<String, String>> {
@@ -96,5 +168,30 @@ mod tests {
         for value in ["-spot", "spot_", "in()", "in(spot,", "!!in(a)", "in(a,  b)"] {
             assert!(!is_value(value), "{value}");
         }
+    }
+
+    #[test]
+    fn a_selector_asks_for_words_or_forbids_them_and_a_missing_label_is_no_word() {
+        let labels = |pairs: &[(&str, &str)]| {
+            let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+            pairs.iter().map(owned).collect::<BTreeMap<_, _>>()
+        };
+        let spot = labels(&[("market", "spot")]);
+        let owned = labels(&[("market", "owned"), ("zone", "a")]);
+        let cases = [
+            ("spot", [true, false, false]),
+            ("!spot", [false, true, true]),
+            ("in(spot, owned)", [true, true, false]),
+            ("!in(spot,owned)", [false, false, true]),
+        ];
+        for (text, expected) in cases {
+            let selector = LabelSelector::of(&labels(&[("market", text)]));
+            let found = [&spot, &owned, &labels(&[])].map(|labels| selector.matches(labels));
+            assert_eq!(found, expected, "{text}");
+        }
+        let both = LabelSelector::of(&labels(&[("market", "!spot"), ("zone", "in(a,b)")]));
+        assert!(both.matches(&owned) && !both.matches(&spot));
+        assert_eq!(both.to_string(), "market=!spot, zone=in(a, b)");
+        assert!(LabelSelector::default().matches(&spot));
     }
 }
