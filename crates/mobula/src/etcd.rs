@@ -10,8 +10,8 @@ use mobula_store::{Candidate, EtcdConfig, EtcdStore, EtcdTls, EtcdUser};
 
 use crate::args::EtcdArgs;
 
-/// Connects, or says why not.
-pub async fn connect(args: &EtcdArgs) -> Result<EtcdStore> {
+/// A store that connects when it is first used, or what is wrong with the flags.
+pub fn store(args: &EtcdArgs) -> Result<EtcdStore> {
     let config = EtcdConfig {
         endpoints: args.etcd.clone(),
         cluster: args.cluster.clone(),
@@ -19,9 +19,7 @@ pub async fn connect(args: &EtcdArgs) -> Result<EtcdStore> {
         user: user(args)?,
         lease: Duration::from_secs(args.lease_seconds),
     };
-    EtcdStore::connect(config)
-        .await
-        .with_context(|| format!("--etcd {}", args.etcd.join(",")))
+    EtcdStore::new(config).with_context(|| format!("--etcd {}", args.etcd.join(",")))
 }
 
 /// This head as the others see it.

@@ -90,7 +90,7 @@ async fn run_alone(parts: Parts, state_dir: Option<PathBuf>) -> Result<()> {
 
 /// One of several heads: their state is in etcd.
 async fn run_elected(parts: Parts, args: &EtcdArgs) -> Result<()> {
-    let store = Arc::new(etcd::connect(args).await?);
+    let store = Arc::new(etcd::store(args)?);
     let candidate = etcd::candidate(args, parts.admin_listener.local_addr()?);
     let config = ElectedConfig {
         election: store.clone(),

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use mobula_process::metrics::MetricsHandle;
 use mobula_proto::v1;
 use mobula_proto::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
-use mobula_store::{Election, Leader};
+use mobula_store::{Election, Leader, StoreError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_stream::Empty;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status, Streaming};
 use tracing::warn;
 
+use super::contact::{Contact, watch_store};
 use super::forward::Forward;
 use super::{ElectedConfig, clone_of};
 use crate::admin::reply::{Reply, text_reply};
@@ -34,18 +35,25 @@ const STOP_SECONDS_MAX: Duration = Duration::from_secs(1);
 pub(super) struct Follower {
     ending: CancellationToken,
     watching: JoinHandle<()>,
+    asking: JoinHandle<StoreError>,
+    contact: watch::Receiver<Contact>,
     serving: Vec<JoinHandle<()>>,
 }
 
 // === impl Follower ===
 
 impl Follower {
-    pub(super) fn start(config: &ElectedConfig) -> Result<Follower, HeadError> {
+    /// `reached` says that the store has answered this process before.
+    pub(super) fn start(config: &ElectedConfig, reached: bool) -> Result<Follower, HeadError> {
         let ending = CancellationToken::new();
+        let (asked, contact) = watch::channel(Contact::Unknown);
+        let asking = tokio::spawn(watch_store(Arc::clone(&config.election), reached, asked));
         let (known, leader) = watch::channel(None);
         let watching = tokio::spawn(watch_leader(Arc::clone(&config.election), known));
         let admin = FollowerAdmin {
+            name: config.candidate.name.clone(),
             leader: leader.clone(),
+            contact: contact.clone(),
             forward: Forward::new(),
             metrics: config.metrics.clone(),
         };
@@ -55,14 +63,30 @@ impl Follower {
         Ok(Follower {
             ending,
             watching,
+            asking,
+            contact,
             serving: vec![admin, cluster],
         })
+    }
+
+    /// What is known of the store.
+    pub(super) fn contact(&self) -> watch::Receiver<Contact> {
+        self.contact.clone()
+    }
+
+    /// Waits until the store refuses this process for good; usually for ever.
+    pub(super) async fn refused(&mut self) -> HeadError {
+        match (&mut self.asking).await {
+            Ok(error) => HeadError::Store(error),
+            Err(error) => HeadError::Cluster(format!("a task failed: {error}")),
+        }
     }
 
     /// Closes what is open; the listening sockets live on in their originals.
     pub(super) async fn stop(self) {
         self.ending.cancel();
         self.watching.abort();
+        self.asking.abort();
         for mut task in self.serving {
             if tokio::time::timeout(STOP_SECONDS_MAX, &mut task)
                 .await
@@ -154,6 +178,9 @@ impl ClusterService for NotLeading {
 /// The admin API of a head that follows.
 #[derive(Clone)]
 struct FollowerAdmin {
+    /// This head's, among the candidates.
+    name: String,
+    contact: watch::Receiver<Contact>,
     leader: watch::Receiver<Option<Leader>>,
     forward: Forward,
     metrics: MetricsHandle,
@@ -161,13 +188,17 @@ struct FollowerAdmin {
 
 impl Answer for FollowerAdmin {
     async fn answer(&self, request: Request<Incoming>) -> Reply {
+        // What was this head's own is over, whatever the store said of it last.
         let leader = self.leader.borrow().clone();
-        match (request.uri().path(), leader) {
-            ("/livez", _) => text_reply(200, "ok"),
-            ("/metrics", _) => text_reply(200, self.metrics.render()),
-            ("/readyz", Some(_)) => text_reply(200, "ok"),
-            (_, None) => text_reply(503, "no head leads at the moment; try again"),
-            (_, Some(leader)) => match leader.candidate.address.parse::<Uri>() {
+        let leader = leader.filter(|leader| leader.candidate.name != self.name);
+        let contact = self.contact.borrow().clone();
+        match (request.uri().path(), leader, &contact) {
+            ("/livez", _, _) => text_reply(200, "ok"),
+            ("/metrics", _, _) => text_reply(200, self.metrics.render()),
+            ("/readyz", Some(_), Contact::Good) => text_reply(200, "ok"),
+            ("/readyz", Some(_), Contact::Away(why)) => text_reply(503, why.clone()),
+            (_, None, contact) | ("/readyz", _, contact) => text_reply(503, contact.nobody_leads()),
+            (_, Some(leader), _) => match leader.candidate.address.parse::<Uri>() {
                 Ok(base) => self.forward.send(&base, request).await,
                 Err(_) => text_reply(503, "the leader's address cannot be used"),
             },

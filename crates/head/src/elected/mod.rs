@@ -7,6 +7,7 @@
 //!
 //! The sockets stay open across a change of role, so nobody is refused in between.
 
+mod contact;
 mod fenced;
 mod follower;
 mod forward;
@@ -22,12 +23,14 @@ use mobula_process::net::Listener;
 use mobula_process::token::Token;
 use mobula_store::{Candidate, Election, Leadership, StateStore, StoreError};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::error::HeadError;
 use crate::provision::{Joining, WorkerSet};
 use crate::{HeadConfig, run};
+use contact::Contact;
 use fenced::FencedStore;
 use follower::Follower;
 
@@ -70,16 +73,19 @@ pub struct ElectedConfig {
     pub shutdown: CancellationToken,
 }
 
-/// Runs one of several heads until `shutdown`.
+/// Runs one of several heads until `shutdown`. A store that is away is waited for.
 ///
 /// # Errors
-/// When the stored state cannot be read, or a part of the head fails by itself.
+/// When the store refuses this process from the start, what is stored cannot be read, or a part
+/// of the head fails by itself.
 pub async fn run_elected(config: ElectedConfig) -> Result<(), HeadError> {
+    let mut reached = false;
     loop {
-        let Some(leadership) = follow(&config).await? else {
+        let Some(leadership) = follow(&config, reached).await? else {
             info!("the head ended without the lead");
             return Ok(());
         };
+        reached = true;
         info!(
             revision = leadership.fence().revision(),
             "this head leads now"
@@ -93,18 +99,22 @@ pub async fn run_elected(config: ElectedConfig) -> Result<(), HeadError> {
 }
 
 /// Follows until elected; None: told to end.
-async fn follow(config: &ElectedConfig) -> Result<Option<Leadership>, HeadError> {
-    let follower = Follower::start(config)?;
-    let leadership = tokio::select! {
-        leadership = campaign(config) => Some(leadership),
-        () = config.shutdown.cancelled() => None,
+async fn follow(config: &ElectedConfig, reached: bool) -> Result<Option<Leadership>, HeadError> {
+    let mut follower = Follower::start(config, reached)?;
+    let contact = follower.contact();
+    let outcome = tokio::select! {
+        leadership = campaign(config, contact) => Ok(Some(leadership)),
+        error = follower.refused() => Err(error),
+        () = config.shutdown.cancelled() => Ok(None),
     };
     follower.stop().await;
-    Ok(leadership)
+    outcome
 }
 
-/// Asks for the lead until it is given. A store that is away is asked again.
-async fn campaign(config: &ElectedConfig) -> Leadership {
+/// Asks for the lead until it is given, once the store answers at all.
+async fn campaign(config: &ElectedConfig, mut contact: watch::Receiver<Contact>) -> Leadership {
+    // The sender lives as long as the follower, which outlives this.
+    let _ = contact.wait_for(|contact| *contact == Contact::Good).await;
     loop {
         match config.election.campaign(config.candidate.clone()).await {
             Ok(leadership) => return leadership,
@@ -151,10 +161,15 @@ async fn lead(config: &ElectedConfig, leadership: Leadership) -> Result<(), Head
     head.await
 }
 
-/// A head that fails because it may no longer write has not failed.
+/// A head that fails because it may no longer write, or because the store went away while it
+/// took the lead, has not failed: it follows, and waits.
 fn unless_lost(ended: Result<(), HeadError>, lost: &CancellationToken) -> Result<(), HeadError> {
     match ended {
         Err(HeadError::Store(StoreError::Fenced)) => Ok(()),
+        Err(HeadError::Store(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_)))) => {
+            warn!(%error, "the state store went away");
+            Ok(())
+        }
         Err(error) if lost.is_cancelled() => {
             warn!(%error, "the head ended with its lead");
             Ok(())

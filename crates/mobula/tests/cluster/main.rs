@@ -4,9 +4,11 @@
 
 mod access;
 mod client;
+mod elected;
 mod heads;
 mod house;
 mod life;
 mod load;
 mod process;
+mod store_away;
 mod tls;

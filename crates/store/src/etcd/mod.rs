@@ -55,18 +55,26 @@ pub struct EtcdStore {
 // === impl EtcdStore ===
 
 impl EtcdStore {
-    /// Checks the configuration and that a member answers.
+    /// Checks the configuration. Connects when first used.
+    ///
+    /// # Errors
+    /// `Invalid` if the configuration is wrong.
+    pub fn new(config: EtcdConfig) -> Result<EtcdStore, StoreError> {
+        config.validate()?;
+        Ok(EtcdStore {
+            keys: Keys::of_cluster(&config.cluster),
+            lease: config.lease,
+            client: Arc::new(Client::new(config)?),
+        })
+    }
+
+    /// The same, and checks that a member answers.
     ///
     /// # Errors
     /// `Invalid` if the configuration or the credentials are wrong, `Unavailable` if no member
     /// answers in time.
     pub async fn connect(config: EtcdConfig) -> Result<EtcdStore, StoreError> {
-        config.validate()?;
-        let store = EtcdStore {
-            keys: Keys::of_cluster(&config.cluster),
-            lease: config.lease,
-            client: Arc::new(Client::new(config)?),
-        };
+        let store = EtcdStore::new(config)?;
         store.get("connect").await?;
         Ok(store)
     }
