@@ -348,7 +348,7 @@ impl State {
                 info!("{planned}");
                 self.world.apply(&planned.action, now);
             }
-            self.world.mark_good();
+            self.world.mark_good(now);
             let taken_back = self.take_back_failed().await;
             if let Err(error) = self.save().await {
                 // Nothing is published that is not durable; the next tick tries again.

@@ -62,6 +62,18 @@ pub struct StoredIntent {
     /// Versions that prove themselves, or are being rolled out after they did.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub canaries: Vec<StoredCanary>,
+    /// Applications whose newest config may still be taken back for what its replicas do.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub probations: BTreeMap<String, StoredProbation>,
+}
+
+/// Until when, and to where.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredProbation {
+    /// Unix time.
+    pub until_s: f64,
+    /// The revision of the config before.
+    pub before: u64,
 }
 
 /// How far a canary has come. What was counted is not stored: after a restart a step is judged
@@ -150,6 +162,18 @@ impl StoredIntent {
                 Some((name.clone(), good.revision))
             })
             .collect();
+        let probations = world
+            .applications
+            .iter()
+            .filter_map(|(name, application)| {
+                let probation = application.probation.as_ref()?;
+                let stored = StoredProbation {
+                    until_s: probation.until_s,
+                    before: probation.before.revision,
+                };
+                Some((name.clone(), stored))
+            })
+            .collect();
         StoredIntent {
             format: FORMAT,
             workers,
@@ -163,6 +187,7 @@ impl StoredIntent {
                     Some(StoredCanary::of(id, canary))
                 })
                 .collect(),
+            probations,
         }
     }
 

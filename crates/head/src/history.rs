@@ -204,6 +204,8 @@ impl History {
     /// What failed in the current config, as it is taken back.
     pub fn blame(&mut self, application: &str, error: &str) {
         if let Some(record) = self.current_mut() {
+            // It may have run, for a moment: nothing to go back to.
+            record.ran = false;
             record
                 .errors
                 .insert(application.to_owned(), shortened(error));

@@ -2,6 +2,7 @@
 //! waiting for workers, and the configs that its applications could return to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use mobula_spec::ServeConfig;
 use tracing::{info, warn};
@@ -11,6 +12,7 @@ use crate::error::HeadError;
 use crate::executor::Executor;
 use crate::prepare::Preparer;
 use crate::status::About;
+use crate::world::intent::Good;
 use crate::world::spec::ApplicationSpec;
 use crate::world::{DeploymentId, Event, Now, World};
 
@@ -54,6 +56,13 @@ pub async fn restore(
     world.capacity.direction = intent.capacity_direction;
     for (application, spec, revision) in good(executor, preparer, &intent.good).await? {
         world.remember_good(&application, spec, revision);
+    }
+    let befores = intent.probations.iter();
+    let befores = befores.map(|(name, probation)| (name.clone(), probation.before));
+    for (name, spec, revision) in good(executor, preparer, &befores.collect()).await? {
+        let spec = Arc::new(spec);
+        let until_s = intent.probations[&name].until_s;
+        world.remember_probation(&name, Good { revision, spec }, until_s, now);
     }
     let deployments: Vec<DeploymentId> = world.deployments().map(|(id, _)| id).collect();
     for id in deployments {

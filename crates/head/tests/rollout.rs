@@ -5,6 +5,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use common::http::{Answer, request};
 use common::router::{FakeRouter, routed};
@@ -164,6 +165,47 @@ async fn a_head_that_restarts_during_a_rollout_still_takes_it_back() {
     assert!(message.unwrap().contains("rolled back to revision 1"));
     assert_eq!(replicas(&document, "app1", "D"), before);
     head.stop().await;
+}
+
+#[tokio::test]
+async fn a_version_that_is_not_well_soon_after_its_start_is_taken_back_also_by_the_next_head() {
+    let store = Arc::new(MemoryStore::default());
+    let dir = Arc::new(tempfile::TempDir::new().unwrap());
+    let head = Head::start_at(store.clone(), dir.clone()).await;
+    let worker = FakeWorker::start(&head, 4.0, starts_all()).await;
+    head.put(&config(json!({"V": "1"}))).await;
+    head.when_running("app1").await;
+    head.put(&config(json!({"SICKLY": "1"}))).await;
+    head.when_running("app1").await;
+    assert_eq!(outcomes(&history(&head).await)[0].1, "running");
+    head.kill().await;
+
+    let head = Head::start_at(store, dir).await;
+    head.when_running("app1").await;
+    worker.flu.store(true, Ordering::Relaxed);
+    let document = head
+        .document_when(|document| {
+            is_failed(document)
+                && document["applications"]["app1"]["deployments"]["D"]["status"] == "HEALTHY"
+        })
+        .await;
+    let app = &document["applications"]["app1"];
+    let message = app["message"].as_str().unwrap();
+    assert!(message.contains("the model answers nonsense"), "{message}");
+    assert!(
+        message.ends_with("\nrolled back to revision 1"),
+        "{message}"
+    );
+    let environment = &app["deployed_app_config"]["runtime_env"]["env_vars"];
+    assert_eq!(*environment, json!({"V": "1"}));
+    let expected = [(3, "running"), (2, "rolled_back"), (1, "superseded")];
+    let expected = expected.map(|(revision, outcome)| (revision, outcome.to_owned()));
+    assert_eq!(outcomes(&history(&head).await), expected);
+    // What ran for a moment is nothing to go back to, and the first is the same as the third.
+    let answer = post(&head, "/api/mobula/rollback", "{}").await;
+    assert_eq!(answer.status, 409, "{}", answer.body);
+    assert!(answer.body.contains("no other revision"), "{}", answer.body);
+    head.kill().await;
 }
 
 #[tokio::test]

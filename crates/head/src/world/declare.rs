@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::autoscale::bounds::{Bounds, Capacity};
 use super::deployment_status::{Direction, StatusEvent};
 use super::intent::{Application, Deployment, Replica};
+use super::probation::Failures;
 use super::spec::{ApplicationSpec, BuiltApplication, DeploySpec, DeploymentSpec, Scope};
 use super::starts::Starts;
 use super::{DeploymentId, World};
@@ -57,11 +58,19 @@ impl World {
                 declared: spec.clone(),
                 proven: false,
                 good: None,
+                probation: None,
                 built: None,
                 failure: None,
                 deployments: BTreeMap::new(),
                 deleting: false,
             });
+        let same = application.declared.raw == spec.raw;
+        if let Some(probation) = application.probation.take_if(|_| !same)
+            && spec.taken_back.is_some()
+        {
+            // What looked good was not.
+            application.good = Some(probation.before);
+        }
         // What is known to run has nothing to prove, and nothing to be taken back to.
         application.proven = application
             .good
@@ -111,6 +120,7 @@ impl Application {
         self.deleting = true;
         self.failure = None;
         self.good = None;
+        self.probation = None;
         for deployment in self.deployments.values_mut() {
             deployment.delete();
         }
@@ -192,6 +202,7 @@ impl Deployment {
             self.starts.retry_at_ms = 0;
         }
         self.spec = spec;
+        self.failures = Failures::default();
         let serves = |replica: &Replica| self.is_current(replica) && replica.phase.is_answering();
         if self.replicas.values().any(serves) {
             // It is not new: it was there before, or still is.

@@ -1,18 +1,18 @@
 //! Which config of each application is known to run, and which one failed to replace it.
 //!
 //! A config is good once its application was RUNNING with it. When a newer one fails before
-//! that, the application returns to the good one; this says which and why, the controller
-//! makes it durable and true.
+//! that, or soon after (`probation`), the application returns to the good one; this says which
+//! and why, the controller makes it durable and true.
 
 use std::sync::Arc;
 
-use super::World;
 use super::application_status::{AppState, status_of_what_counts};
 use super::canary::Canary;
 use super::deployment_status::State;
 use super::intent::{Application, Deployment, Good};
 use super::spec::ApplicationSpec;
 use super::starts::threshold;
+use super::{Now, World};
 
 /// Bytes of the text that says what failed, which is stored with the config.
 const ERROR_BYTES_MAX: usize = 4 * 1024;
@@ -33,7 +33,8 @@ pub struct FailedRollout {
 
 impl World {
     /// Remembers the config of every application that runs. Changes nothing that is planned.
-    pub fn mark_good(&mut self) {
+    pub fn mark_good(&mut self, now: Now) {
+        self.end_probations(now);
         for application in self.applications.values_mut() {
             let newest = application
                 .good
@@ -42,11 +43,15 @@ impl World {
             if !application.runs_as_declared() || (application.proven && newest) {
                 continue;
             }
-            application.proven = true;
-            application.good = Some(Good {
+            let good = Good {
                 revision: self.revision,
                 spec: application.declared.clone(),
-            });
+            };
+            let before = application.good.replace(good);
+            if let Some(before) = before.filter(|_| !application.proven) {
+                application.begin_probation(before, now);
+            }
+            application.proven = true;
         }
     }
 
@@ -80,8 +85,11 @@ impl World {
 }
 
 fn failed_rollout(name: &str, application: &Application) -> Option<FailedRollout> {
-    if application.deleting || application.proven || !application.declared.rollback {
+    if application.deleting || !application.declared.rollback {
         return None;
+    }
+    if application.proven {
+        return application.failed_probation(name);
     }
     let good = application.good.as_ref()?;
     let error = error(application)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::autoscale::Autoscaler;
 use super::canary::Canary;
 use super::deployment_status::Status;
+use super::probation::{Failures, Probation};
 use super::spec::{ApplicationSpec, BuiltApplication, DeploymentSpec, ReplicaSpec};
 use super::starts::Starts;
 use super::{ReplicaId, WorkerId};
@@ -22,6 +23,8 @@ pub struct Application {
     pub proven: bool,
     /// The newest config with which it was RUNNING.
     pub good: Option<Good>,
+    /// It came to run a short while ago.
+    pub probation: Option<Probation>,
     /// The last version whose code and entry fitted; it keeps serving when a newer one does
     /// not fit. Its `deployments` are superseded by those beside it here.
     pub built: Option<BuiltApplication>,
@@ -57,6 +60,8 @@ pub struct Deployment {
     pub starts: Starts,
     /// The rollout that is under way goes by how a part of the requests is answered.
     pub canary: Option<Canary>,
+    /// What failed since the application was RUNNING with what is declared.
+    pub failures: Failures,
     /// All that exist or are about to.
     pub replicas: BTreeMap<ReplicaId, Replica>,
     /// The last ones that ended, newest last.
@@ -146,6 +151,7 @@ impl Deployment {
             spec,
             status: Status::new(),
             canary: None,
+            failures: Failures::default(),
             replicas: BTreeMap::new(),
             dead: VecDeque::new(),
             deleting: false,

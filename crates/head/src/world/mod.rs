@@ -25,6 +25,7 @@ pub mod observed;
 pub mod placement;
 pub mod plan;
 pub mod preview;
+pub mod probation;
 pub mod publish;
 pub mod reason;
 pub mod replica;
@@ -45,6 +46,8 @@ mod good_tests;
 mod placement_tests;
 #[cfg(test)]
 mod plan_tests;
+#[cfg(test)]
+mod probation_tests;
 #[cfg(test)]
 pub(crate) mod sim;
 #[cfg(test)]

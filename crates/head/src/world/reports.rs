@@ -6,6 +6,7 @@ use super::intent::{DeadReplica, Deployment, Phase, Replica};
 use super::notes::Note;
 use super::observe::{WORKER_AWAY_MS, WORKER_LOST_MS, WORKER_TRUSTED_MS};
 use super::observed::{ReplicaReport, ReportedState, Router, Worker};
+use super::probation::Failures;
 use super::replica::{Seen, Step, next};
 use super::starts::threshold;
 use super::{DeploymentId, Now, ReplicaId, WorkerId, World};
@@ -122,10 +123,12 @@ impl World {
             Step::Recovered => replica.phase = Phase::Running,
             Step::BecameUnhealthy => {
                 replica.phase = Phase::Unhealthy;
+                deployment.count_failure(replica_id, |failures| failures.not_well(&message));
                 deployment.health_failed(&message);
             }
             Step::FailedToStart => {
                 replica.phase = Phase::Stopping;
+                deployment.count_failure(replica_id, |failures| failures.ended(&message));
                 deployment.start_failed(replica_id, &message, now);
             }
             Step::VanishedStarting => {
@@ -135,10 +138,13 @@ impl World {
             }
             Step::Died => {
                 replica.phase = Phase::Stopping;
+                deployment.count_failure(replica_id, |failures| failures.ended(&message));
                 deployment.health_failed(&message);
             }
             Step::Vanished => {
-                deployment.health_failed("the worker dropped it");
+                let text = "the worker dropped it";
+                deployment.count_failure(replica_id, |failures| failures.ended(text));
+                deployment.health_failed(text);
                 self.bury(id, replica_id);
             }
             Step::LeavesByItself => {
@@ -336,6 +342,15 @@ fn adopted(
 // === impl Deployment ===
 
 impl Deployment {
+    /// What replicas of the newest version do is counted. That a worker is lost is not their
+    /// doing.
+    fn count_failure(&mut self, replica_id: &ReplicaId, count: impl FnOnce(&mut Failures)) {
+        let replica = self.replicas.get(replica_id);
+        if replica.is_some_and(|replica| self.is_current(replica)) {
+            count(&mut self.failures);
+        }
+    }
+
     fn health_failed(&mut self, detail: &str) {
         let message = if detail.is_empty() {
             HEALTH_MESSAGE.to_owned()

@@ -142,7 +142,7 @@ impl Sim {
         if !self.rollback {
             return false;
         }
-        self.world.mark_good();
+        self.world.mark_good(at(self.now_ms));
         let failed_rollouts = self.world.failed_rollouts();
         let any = !failed_rollouts.is_empty();
         for failed in failed_rollouts {

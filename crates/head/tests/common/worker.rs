@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mobula_process::net::{Addr, connect, listen};
@@ -20,6 +21,8 @@ pub type Verdict = Arc<dyn Fn(&v1::AssignedReplica) -> Option<String> + Send + S
 pub struct FakeWorker {
     pub id: String,
     pub seen: watch::Receiver<v1::WorkerAssignment>,
+    /// From now on the health checks of replicas fail whose environment has `SICKLY`.
+    pub flu: Arc<AtomicBool>,
     task: JoinHandle<()>,
     server: JoinHandle<()>,
 }
@@ -30,6 +33,7 @@ struct Inside {
     data_addr: Addr,
     cpus: f64,
     verdict: Verdict,
+    flu: Arc<AtomicBool>,
     version: u64,
     replicas: BTreeMap<String, (v1::AssignedReplica, v1::ReplicaState, String)>,
     seen: watch::Sender<v1::WorkerAssignment>,
@@ -53,7 +57,9 @@ impl FakeWorker {
         });
         let seen = watch::Sender::new(v1::WorkerAssignment::default());
         let receiver = seen.subscribe();
+        let flu = Arc::new(AtomicBool::new(false));
         let inside = Inside {
+            flu: flu.clone(),
             id: id.clone(),
             head: head.cluster.clone(),
             data_addr,
@@ -67,6 +73,7 @@ impl FakeWorker {
         FakeWorker {
             id,
             seen: receiver,
+            flu,
             task,
             server,
         }
@@ -151,6 +158,14 @@ impl Inside {
                         *message = why;
                     }
                 }
+            }
+            let falls_ill = self.flu.load(Ordering::Relaxed)
+                && *state == v1::ReplicaState::Running
+                && replica.env_vars.contains_key("SICKLY");
+            if falls_ill {
+                changed = true;
+                *state = v1::ReplicaState::Unhealthy;
+                *message = "the model answers nonsense".to_owned();
             }
         }
         changed

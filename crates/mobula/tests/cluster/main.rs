@@ -10,5 +10,6 @@ mod house;
 mod life;
 mod load;
 mod process;
+mod rollbacks;
 mod store_away;
 mod tls;
