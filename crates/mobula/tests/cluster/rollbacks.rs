@@ -53,8 +53,11 @@ fn wait_until(admin: SocketAddr, status: &str, message: &str) -> BTreeSet<String
 
 /// (revision, outcome), newest first.
 fn history(admin: SocketAddr) -> Vec<(u64, String)> {
-    let (status, body) = get(admin, "/api/mobula/history").unwrap();
-    assert_eq!(status, 200, "{body}");
+    // A head that follows may not have heard of a new leader yet.
+    let body = wait_for("the history", || {
+        let (status, body) = get(admin, "/api/mobula/history").ok()?;
+        (status == 200).then_some(body)
+    });
     let history: Value = serde_json::from_str(&body).unwrap();
     let revisions = history["revisions"].as_array().unwrap();
     let record = |r: &Value| Some((r["revision"].as_u64()?, r["outcome"].as_str()?.to_owned()));
@@ -65,10 +68,12 @@ fn expected<const N: usize>(records: [(u64, &str); N]) -> Vec<(u64, String)> {
     records.map(|(n, outcome)| (n, outcome.to_owned())).to_vec()
 }
 
-/// The address of a head that does not lead.
+/// The address of a head that does not lead, and knows who does.
 fn a_follower(heads: &[Head]) -> SocketAddr {
     let leader = wait_for_leader(heads);
-    heads[(leader + 1) % heads.len()].admin
+    let follower = heads[(leader + 1) % heads.len()].admin;
+    history(follower);
+    follower
 }
 
 #[test]
