@@ -46,6 +46,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     parser.add_argument("--seconds", type=float, default=600, help="at least; one round is done")
     parser.add_argument("--outage-seconds", type=float, default=30, help="without any etcd")
+    parser.add_argument("--pause-seconds-max", type=float, default=18, help="of one process")
     parser.add_argument("--rate", type=int, default=50, help="requests per second and router")
     parser.add_argument("--only", action="append", choices=sorted(FAULTS), help="only this fault")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "loadtest" / "out")
@@ -64,10 +65,8 @@ def fetch_etcd() -> str:
 
 
 def start(house: House, ledger: Ledger) -> None:
-    for member in house.etcd:
-        member.start()
-    settle.wait_for_etcd(house)
-    for role in [*house.heads, *house.routers, *house.workers]:
+    # All at once: who needs another one waits for it.
+    for role in reversed(house.roles()):
         role.start()
     settle.wait(house, ledger)
     ledger.put([house.heads[0].admin], Wanted())
@@ -112,7 +111,9 @@ def main() -> int:
         start(house, ledger)
         seconds_max = int(options.seconds) + OVERRUN_SECONDS_MAX
         load = Load(folder, [router.url for router in house.routers], options.rate, seconds_max)
-        run = Run(house, ledger, random.Random(options.seed), options.outage_seconds, windows)
+        rng = random.Random(options.seed)
+        outage, pause = options.outage_seconds, options.pause_seconds_max
+        run = Run(house, ledger, rng, outage, pause, windows)
         rounds(options, run, result, load)
     except (OSError, RuntimeError, subprocess.TimeoutExpired) as error:
         # OSError is time-outs, and a head that does not answer when all should.
@@ -130,6 +131,7 @@ def replay(options: argparse.Namespace) -> list[str]:
     command = ['"$(tests/setup.sh)/bin/python"', "tests/chaos", "--seed", str(options.seed)]
     command += ["--seconds", f"{options.seconds:g}", "--rate", str(options.rate)]
     command += ["--outage-seconds", f"{options.outage_seconds:g}"]
+    command += ["--pause-seconds-max", f"{options.pause_seconds_max:g}"]
     return command + [word for name in options.only or [] for word in ("--only", f"'{name}'")]
 
 

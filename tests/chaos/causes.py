@@ -1,8 +1,9 @@
 """Why a request failed, and whether it may: pure, from k6's record and the times of the faults.
 
 Allowed are only failures that no serving system can prevent: a connection to a router that was
-killed or has closed its port, and a call that may not be repeated and was accepted by a worker
-that was killed. Everything else breaks the promise that no request is lost.
+killed, paused, or has closed its port, and a call that may not be repeated and was accepted by a
+worker that was killed, or paused for longer than connections live. Everything else breaks the
+promise that no request is lost.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 REFUSED = 1212  # k6's code for a connection that was refused
-KILLED_ROUTER = "connection to a killed router"
+KILLED_ROUTER = "connection to a killed or paused router"
 STOPPED_ROUTER = "connection refused by a stopped router"
-KILLED_WORKER = "accepted non-idempotent call on a killed worker"
+KILLED_WORKER = "accepted non-idempotent call on a killed or paused worker"
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Window:
 
     kind: str
     index: int
+    # Without a word: by SIGKILL, or SIGSTOP for a while.
     killed: bool
     start_ms: float
     end_ms: float

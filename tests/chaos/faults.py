@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from random import Random
 
 import settle
 from causes import Window
 from configs import Ledger, Wanted
-from roles import House, Role
+from roles import Head, House, Role
 
 # How long an ended process stays away, when it comes back before the others have coped.
 AWAY_SECONDS_MAX = 1.0
+# How long a process is paused or cut off: less than anybody notices, as long as a head waits for
+# a report, and longer than a connection lives that nobody answers on, and a worker is waited for.
+PAUSES_SECONDS = (1.0, 6.0, 18.0)
 NOOP_REPLICAS = (1, 5)
 
 
@@ -30,11 +34,12 @@ class Run:
     ledger: Ledger
     random: Random
     outage_seconds: float
+    pause_seconds_max: float
     windows: list[Window]
 
     def admins(self) -> list[str]:
         """The heads that run, in random order."""
-        admins = [head.admin for head in self.house.heads if head.is_running()]
+        admins = [head.admin for head in self.house.heads if head.answers()]
         return self.random.sample(admins, len(admins))
 
     def wanted(self) -> Wanted:
@@ -92,11 +97,84 @@ def end_head(leading: bool, how: signal.Signals) -> Fault:
     return fault
 
 
-def accept_and_kill_leader(run: Run) -> None:
-    """The leader dies in the moment that it accepted a config."""
+@contextmanager
+def paused(run: Run, role: Role, index: int) -> Iterator[None]:
+    """The process stops where it is, and goes on when the block ends."""
+    start = time.time() * 1000
+    role.pause()
+    try:
+        yield
+    finally:
+        role.resume()
+    settle.wait(run.house, run.ledger)
+    run.windows.append(Window(role.kind, index, True, start, time.time() * 1000))
+
+
+@contextmanager
+def cut_off(run: Run, role: Role) -> Iterator[None]:
+    """Nothing gets through between the role and those that it dials."""
+    run.house.relays.cut(role.name)
+    try:
+        yield
+    finally:
+        run.house.relays.mend(role.name)
+
+
+def pause_leader(run: Run) -> None:
+    """Longer than its lease: another one leads and takes a config, and the one that wakes up
+    must not write over it."""
+    leader = leading(run)
+    with paused(run, leader, run.house.heads.index(leader)):
+        settle.wait_for_leader(run.house, leader)
+        run.ledger.put(run.admins(), another_version(run))
+        settle.wait(run.house, run.ledger)
+
+
+def pause_worker(run: Run) -> None:
+    """For a moment, or until the others have replaced its replicas and broken connections."""
+    index = serving_worker(run)
+    with paused(run, run.house.workers[index], index):
+        time.sleep(a_while(run))
+
+
+def pause_router(run: Run) -> None:
+    index = run.random.randrange(len(run.house.routers))
+    with paused(run, run.house.routers[index], index):
+        time.sleep(a_while(run))
+
+
+def cut_leader_off_etcd(run: Run) -> None:
+    leader = leading(run)
+    with cut_off(run, leader):
+        settle.wait_for_leader(run.house, leader)
+        leader.silenced = True
+        run.ledger.put(run.admins(), another_version(run))
+        settle.wait(run.house, run.ledger)
+    leader.silenced = False
+    settle.wait(run.house, run.ledger)
+
+
+def cut_worker_off_heads(run: Run) -> None:
+    """Routers reach it, and it goes on serving until its replicas are replaced."""
+    index = serving_worker(run)
+    with cut_off(run, run.house.workers[index]):
+        time.sleep(a_while(run))
+
+
+def a_while(run: Run) -> float:
+    return run.random.choice([s for s in PAUSES_SECONDS if s <= run.pause_seconds_max])
+
+
+def leading(run: Run) -> Head:
     leader = run.house.leader()
     if leader is None:
         raise RuntimeError("no head leads")
+    return leader
+
+
+def accept_and_kill_leader(run: Run) -> None:
+    """The leader dies in the moment that it accepted a config."""
+    leader = leading(run)
     run.ledger.put(run.admins(), another_version(run))
     end(run, leader, run.house.heads.index(leader), signal.SIGKILL)
 
@@ -177,6 +255,11 @@ FAULTS: dict[str, Fault] = {
     "etcd member killed": end_one("etcd", KILL),
     "etcd member stopped": end_one("etcd", TERM),
     "etcd away": etcd_outage,
+    "leader paused": pause_leader,
+    "router paused": pause_router,
+    "worker paused": pause_worker,
+    "leader cut off from etcd": cut_leader_off_etcd,
+    "worker cut off from heads": cut_worker_off_heads,
     "redeploy": redeploy,
     "rollout": rollout,
     "bad rollout": bad_rollout,

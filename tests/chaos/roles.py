@@ -10,8 +10,10 @@ import os
 import signal
 import subprocess
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
+from relays import Relays
 from support import processes
 from support.config import free_ports
 
@@ -34,6 +36,8 @@ class Role:
         self.starts = 0
         # Whether it should be running: true between its start and an end that was wanted.
         self.expected = False
+        # Stopped or cut off by a fault: alive, and not to be asked.
+        self.silenced = False
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -53,6 +57,23 @@ class Role:
             return 0
         self.process.send_signal(how)
         return self.process.wait(STOP_SECONDS_MAX)
+
+    def pause(self) -> None:
+        """Stops it where it is; all its connections stay open."""
+        self.silenced = True
+        self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.signal(signal.SIGCONT)
+        self.silenced = False
+
+    def signal(self, how: signal.Signals) -> None:
+        if self.process is not None:
+            self.process.send_signal(how)
+
+    def answers(self) -> bool:
+        """Whether it can be asked, and counts."""
+        return self.is_running() and not self.silenced
 
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
@@ -98,18 +119,20 @@ class House:
     def __init__(self, mobula: str, etcd: str, folder: Path) -> None:
         self.mobula, self.folder = mobula, folder
         self.mark = uuid.uuid4().hex
-        ports = iter(free_ports(2 * (ETCD_MEMBERS + HEADS + ROUTERS)))
+        relayed = HEADS * ETCD_MEMBERS + WORKERS * HEADS
+        ports = iter(free_ports(2 * (ETCD_MEMBERS + HEADS + ROUTERS) + relayed))
         self.etcd = self._etcd_members(etcd, [(next(ports), next(ports)) for _ in range(3)])
-        self.heads = [self._head(n, next(ports), next(ports)) for n in range(HEADS)]
-        self.join = ",".join(head.cluster for head in self.heads)
-        self.routers = [self._router(n, next(ports), next(ports)) for n in range(ROUTERS)]
-        self.workers = [self._worker(n) for n in range(WORKERS)]
+        self.relays = Relays()
+        self.heads = [self._head(n, next(ports), next(ports), ports) for n in range(HEADS)]
+        join = ",".join(head.cluster for head in self.heads)
+        self.routers = [self._router(n, next(ports), next(ports), join) for n in range(ROUTERS)]
+        self.workers = [self._worker(n, ports) for n in range(WORKERS)]
 
     def roles(self) -> list[Role]:
         return [*self.etcd, *self.heads, *self.routers, *self.workers]
 
     def leader(self) -> Head | None:
-        return next((head for head in self.heads if head.is_running() and head.leads()), None)
+        return next((head for head in self.heads if head.answers() and head.leads()), None)
 
     def orphans(self) -> list[int]:
         """Processes of this run that are none of its roles."""
@@ -123,6 +146,7 @@ class House:
                 role.end(signal.SIGKILL)
         for pid in processes.marked(self.mark):
             processes.kill_9(pid)
+        self.relays.end()
 
     def _etcd_members(self, binary: str, ports: list[tuple[int, int]]) -> list[Etcd]:
         peers = [f"http://127.0.0.1:{peer}" for _, peer in ports]
@@ -141,8 +165,18 @@ class House:
             members.append(member)
         return members
 
-    def _head(self, n: int, admin: int, cluster: int) -> Head:
-        urls = ",".join(member.url for member in self.etcd)
+    def _through(self, source: str, targets: list[str], ports: Iterator[int]) -> list[str]:
+        """Addresses of those addresses for one role, by relays of its own."""
+        addresses = []
+        for target in targets:
+            port = next(ports)
+            self.relays.add(source, port, target, int(target.rsplit(":", 1)[1]))
+            addresses.append(f"127.0.0.1:{port}")
+        return addresses
+
+    def _head(self, n: int, admin: int, cluster: int, ports: Iterator[int]) -> Head:
+        members = self._through(f"head-{n}", [member.url for member in self.etcd], ports)
+        urls = ",".join(f"http://{member}" for member in members)
         command = [
             self.mobula, "head", "--etcd", urls, "--cluster", "chaos",
             "--lease-seconds", str(LEASE_SECONDS),
@@ -152,15 +186,16 @@ class House:
         head.admin, head.cluster = f"http://127.0.0.1:{admin}", f"127.0.0.1:{cluster}"
         return head
 
-    def _router(self, n: int, http: int, grpc: int) -> Router:
+    def _router(self, n: int, http: int, grpc: int, join: str) -> Router:
         command = [
-            self.mobula, "router", "--join", self.join,
+            self.mobula, "router", "--join", join,
             "--http-addr", f"127.0.0.1:{http}", "--grpc-addr", f"127.0.0.1:{grpc}",
         ]  # fmt: skip
         router = Router("router", f"router-{n}", command, self.folder, self.mark)
         router.url = f"http://127.0.0.1:{http}"
         return router
 
-    def _worker(self, n: int) -> Worker:
-        command = [self.mobula, "worker", "--join", self.join, "--cpus", str(WORKER_CPUS)]
+    def _worker(self, n: int, ports: Iterator[int]) -> Worker:
+        heads = self._through(f"worker-{n}", [head.cluster for head in self.heads], ports)
+        command = [self.mobula, "worker", "--join", ",".join(heads), "--cpus", str(WORKER_CPUS)]
         return Worker("worker", f"worker-{n}", command, self.folder, self.mark)

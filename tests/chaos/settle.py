@@ -12,7 +12,7 @@ from typing import Any
 
 import requests
 from configs import APPLICATIONS, Ledger, Wanted, is_shown
-from roles import House, Role
+from roles import Head, House, Role
 
 # The lease, an election of etcd, joining again and a rollout on a busy machine, with room.
 SETTLE_SECONDS_MAX = 60.0
@@ -27,9 +27,9 @@ def wait(house: House, ledger: Ledger) -> None:
     _wait(lambda: missing(house, ledger))
 
 
-def wait_for_etcd(house: House) -> None:
-    """A head that starts gives up when no etcd answers, so etcd comes first."""
-    _wait(lambda: _answered(lambda: _etcd(house)))
+def wait_for_leader(house: House, other_than: Head | None) -> None:
+    """Waits until another head says that it leads."""
+    _wait(lambda: "" if house.leader() not in (None, other_than) else "no other head leads")
 
 
 def _wait(gap: Callable[[], str]) -> None:
@@ -70,7 +70,7 @@ def document(admin: str) -> dict[str, Any]:
 
 
 def _running(roles: list[Any]) -> list[Any]:
-    return [role for role in roles if role.is_running()]
+    return [role for role in roles if role.answers()]
 
 
 def _died(house: House) -> str:
@@ -106,7 +106,7 @@ def of_document(shown: dict[str, Any], house: House, wanted: Wanted | None) -> s
     proxies = [p["status"] for p in shown["proxies"].values()]
     if proxies != ["HEALTHY"] * len(_running(house.routers)):
         return f"the routers are {proxies}"
-    pids = {worker.pid() for worker in _running(house.workers)}
+    pids = {worker.pid() for worker in house.workers if worker.is_running()}
     for entry in wanted.document()["applications"]:
         gap = of_application(shown["applications"].get(entry["name"], {}), entry, pids)
         if gap:

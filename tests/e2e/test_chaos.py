@@ -13,14 +13,17 @@ from support.server import REPOSITORY
 
 SEED = 7
 OUTAGE_SECONDS = 5
+PAUSE_SECONDS = 6
 RATE = 30  # requests per second and router: the machine is shared
-# One round takes half a minute; a machine that is busy takes longer, not for ever.
+# One round takes a minute; a machine that is busy takes longer, not for ever.
 RUN_SECONDS_MAX = 170
 
 FAULTS = {
     *(f"{role} {how}" for role in ("leader", "standby", "router") for how in ("killed", "stopped")),
     *(f"{role} {how}" for role in ("worker", "etcd member") for how in ("killed", "stopped")),
     *("leader killed as it accepts", "etcd away"),
+    *(f"{role} paused" for role in ("leader", "router", "worker")),
+    *("leader cut off from etcd", "worker cut off from heads"),
     *("redeploy", "rollout", "bad rollout", "scale"),
 }
 
@@ -33,7 +36,8 @@ def test_no_fault_loses_a_request_that_can_be_answered_or_an_accepted_config(
         [
             sys.executable, str(REPOSITORY / "tests" / "chaos"),
             "--seed", str(SEED), "--seconds", "0", "--rate", str(RATE),
-            "--outage-seconds", str(OUTAGE_SECONDS), "--out", str(tmp_path),
+            "--outage-seconds", str(OUTAGE_SECONDS), "--pause-seconds-max", str(PAUSE_SECONDS),
+            "--out", str(tmp_path),
         ],
         capture_output=True,
         text=True,
