@@ -1,5 +1,7 @@
 //! Roles join, leave and die; requests go on.
 
+use std::collections::BTreeSet;
+
 use crate::client::get;
 use crate::house::House;
 use crate::load::Load;
@@ -46,6 +48,33 @@ fn a_worker_that_joins_later_gets_replicas_and_the_cluster_outlives_any_one_proc
     house.wait_for_routers(2);
     router_2.process.kill();
     house.wait_for_routers(1);
+    load.goes_on();
+    load.end_without_failure();
+}
+
+#[test]
+fn a_killed_worker_never_had_all_replicas_and_what_it_had_is_replaced() {
+    let house = House::with_token();
+    let _head = house.head("head", &[]);
+    let mut workers = [house.worker("worker-1", 4), house.worker("worker-2", 4)];
+    for worker in &workers {
+        worker.wait_until_ready();
+    }
+    let router = house.router("router");
+    house.deploy(2);
+    let before = house.wait_until_running(2);
+    let hosts: BTreeSet<u64> = before.values().map(|replica| replica.pid).collect();
+    assert_eq!(hosts.len(), 2, "{before:?}");
+    router.wait_until_it_serves();
+
+    let load = Load::start(router.http);
+    workers[0].process.kill();
+    load.goes_on();
+    let stays = u64::from(workers[1].process.pid());
+    wait_for("a replacement on the other worker", || {
+        let replicas = house.wait_until_running(2);
+        replicas.values().all(|r| r.pid == stays).then_some(())
+    });
     load.goes_on();
     load.end_without_failure();
 }
