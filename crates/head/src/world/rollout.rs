@@ -301,6 +301,9 @@ fn start(
     let beyond = if changes { surge(deployment) } else { wave };
     let surge = (target + beyond as usize).saturating_sub(live + standing.leaving);
     let starts = missing.min(to_target.max(surge));
+    if starts == 0 {
+        return None;
+    }
     // Of a canary this is one of the two versions; where there is room counts both.
     let all = planner.world.applications.get(&id.application);
     let all = all.and_then(|application| application.deployments.get(&id.deployment));
