@@ -4,7 +4,7 @@ CARGO ?= cargo
 BIN := target/release/mobula
 export MOBULA_BIN := $(CURDIR)/$(BIN)
 
-.PHONY: help run test build check unit e2e test-compat chaos loadtest bench fmt models
+.PHONY: help run test build check unit chart e2e test-compat chaos loadtest bench fmt models
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ check: ## Format and lints only
 
 unit: ## Tests of the crates only
 	scripts/test.sh unit
+
+chart: ## Tests of the Helm chart and the image only
+	scripts/test.sh chart
 
 e2e: ## End-to-end tests with real clients only
 	scripts/test.sh e2e

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All tests, or one part: check | unit | e2e. By itself only: compat, which installs older Rays
-# (hundreds of megabytes each). The last line counts what ran:
+# All tests, or one part: check | unit | chart | e2e. By itself only: compat, which installs older
+# Rays (hundreds of megabytes each). The last line counts what ran:
 #   mobula: N passed, N failed
 # A part that cannot run counts as a failure and says why.
 set -uo pipefail
@@ -29,6 +29,14 @@ unit() {
   step "crates" cargo test --workspace --locked --no-fail-fast
 }
 
+chart() {
+  export MOBULA_BIN="$PWD/target/release/mobula"
+  step "release build" cargo build --release --locked -p mobula || return
+  local venv
+  venv="$(tests/setup.sh)" || { echo "FAILED: tests/setup.sh"; broken=$((broken + 1)); return; }
+  step "chart, image" "$venv/bin/pytest" tests/chart -q --tb=short
+}
+
 e2e() {
   export MOBULA_BIN="$PWD/target/release/mobula"
   step "release build" cargo build --release --locked -p mobula || return
@@ -50,9 +58,9 @@ compat() {
 
 scripts/require.sh cargo python3 || { echo "0 passed, 1 failed"; exit 1; }
 case "$part" in
-  all) check; unit; e2e ;;
-  check | unit | e2e | compat) "$part" ;;
-  *) echo "usage: scripts/test.sh [check|unit|e2e|compat]" >&2; exit 2 ;;
+  all) check; unit; chart; e2e ;;
+  check | unit | chart | e2e | compat) "$part" ;;
+  *) echo "usage: scripts/test.sh [check|unit|chart|e2e|compat]" >&2; exit 2 ;;
 esac
 
 # cargo: "test result: ok. 12 passed; 0 failed; …"; pytest: "3 failed, 40 passed in 9.1s".

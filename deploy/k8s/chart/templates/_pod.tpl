@@ -1,0 +1,137 @@
+{{/* What pods and containers of all roles have in common. */}}
+
+{{/* Fields of a pod's spec. Takes root, component, and "pod": the component's values. */}}
+{{- define "mobula.pod" -}}
+{{- with .root.Values.global.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- toYaml .root.Values.podSecurityContext | nindent 2 }}
+{{- with .pod.terminationGracePeriodSeconds }}
+terminationGracePeriodSeconds: {{ . }}
+{{- end }}
+{{- range $key := list "priorityClassName" "runtimeClassName" "schedulerName" }}
+{{- with get $.pod $key }}
+{{ $key }}: {{ . }}
+{{- end }}
+{{- end }}
+{{- range $key := list "nodeSelector" "tolerations" "affinity" "initContainers" "resourceClaims" }}
+{{- with get $.pod $key }}
+{{ $key }}:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- if .pod.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- toYaml .pod.topologySpreadConstraints | nindent 2 }}
+{{- else if hasKey .pod "topologySpreadConstraints" }}
+topologySpreadConstraints:
+  {{- range $key := list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  - maxSkew: 1
+    topologyKey: {{ $key }}
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "mobula.selector" $ | nindent 8 }}
+        {{- range $label, $value := $.alike | default dict }}
+        {{ $label }}: {{ $value }}
+        {{- end }}
+    {{- with $.revision }}
+    matchLabelKeys: [{{ . }}]
+    {{- end }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Image and security of a container with our binary. Takes root. */}}
+{{- define "mobula.container" -}}
+image: {{ include "mobula.image" (dict "root" .root "image" .root.Values.image "tag" .root.Chart.AppVersion) | quote }}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+securityContext:
+  {{- toYaml .root.Values.containerSecurityContext | nindent 2 }}
+{{- end }}
+
+{{/* The three probes over HTTP. Takes "probes" and "port". Alive is the process alone: neither
+   etcd nor the models. */}}
+{{- define "mobula.probes" -}}
+{{- range $kind, $path := dict "startup" "/readyz" "readiness" "/readyz" "liveness" "/livez" }}
+{{- $probe := get $.probes $kind | default dict }}
+{{- $handlers := pick $probe "httpGet" "tcpSocket" "exec" "grpc" }}
+{{- if not $handlers }}
+{{- $probe = merge (dict "httpGet" (dict "path" $path "port" $.port)) $probe }}
+{{- end }}
+{{ $kind }}Probe:
+  {{- toYaml $probe | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Environment. Takes root, "maps" (later ones count), "lists" (appended), and "from". */}}
+{{- define "mobula.env" -}}
+{{- $all := dict }}
+{{- range .maps }}
+{{- $all = mergeOverwrite $all (deepCopy (. | default dict)) }}
+{{- end }}
+env:
+  - name: MOBULA_LOG
+    value: {{ .root.Values.log.level | quote }}
+  - name: MOBULA_LOG_FORMAT
+    value: {{ .root.Values.log.format | quote }}
+  {{- range $name, $value := $all }}
+  - name: {{ $name }}
+    value: {{ $value | toString | quote }}
+  {{- end }}
+  {{- range .lists }}
+  {{- with . }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- end }}
+{{- $from := list }}
+{{- range .from }}{{ $from = concat $from (. | default list) }}{{ end }}
+{{- with $from }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Flags of whoever joins the cluster, as lines of YAML lists. Takes root. */}}
+{{- define "mobula.accessArgs" -}}
+- --join-token-file=/etc/mobula/auth/join-token
+{{- if .root.Values.tls.existingSecret }}
+- --tls-cert=/etc/mobula/tls/tls.crt
+- --tls-key=/etc/mobula/tls/tls.key
+- --tls-ca=/etc/mobula/tls/ca.crt
+{{- end }}
+{{- end }}
+
+{{/* Mounts and volumes of the secrets. Volumes take "tokens": which tokens this role may read. Mode 288
+   is octal 440, written so that every YAML parser reads it alike. */}}
+{{- define "mobula.accessMounts" -}}
+- {name: auth, mountPath: /etc/mobula/auth, readOnly: true}
+- {name: tmp, mountPath: /tmp}
+{{- if .root.Values.tls.existingSecret }}
+- {name: tls, mountPath: /etc/mobula/tls, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "mobula.accessVolumes" -}}
+- name: auth
+  secret:
+    secretName: {{ include "mobula.authSecret" .root }}
+    defaultMode: 288
+    items:
+      {{- if has "join" .tokens }}
+      - {key: {{ .root.Values.auth.joinTokenKey }}, path: join-token}
+      {{- end }}
+      {{- if has "admin" .tokens }}
+      - {key: {{ .root.Values.auth.adminTokenKey }}, path: admin-token}
+      {{- end }}
+- name: tmp
+  emptyDir: {sizeLimit: 256Mi}
+{{- if and .root.Values.tls.existingSecret (has "join" .tokens) }}
+- name: tls
+  secret:
+    secretName: {{ .root.Values.tls.existingSecret }}
+    defaultMode: 288
+{{- end }}
+{{- end }}
