@@ -62,6 +62,8 @@ pub enum Command {
     Shutdown(ShutdownArgs),
     /// Check a config file without deploying it
     Validate(ValidateArgs),
+    /// Turn a KubeRay RayService into values of the Helm chart and a Serve config
+    Import(ImportArgs),
     /// Fetch and list model files
     Models(ModelsArgs),
 }
@@ -315,6 +317,19 @@ pub struct ShutdownArgs {
 pub struct ValidateArgs {
     /// Serve config, YAML
     pub config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Manifests, YAML; one of them is the RayService
+    pub manifest: PathBuf,
+    /// Which RayService, where there are several
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Write values.yaml and serve.yaml into this directory, which has neither yet
+    /// [default: to standard output]
+    #[arg(short, long)]
+    pub output_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

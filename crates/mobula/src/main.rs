@@ -57,6 +57,7 @@ fn execute(cli: Cli) -> Result<()> {
             Command::Config(args) => client::show::config(&args).await,
             Command::Shutdown(args) => client::shutdown::shutdown(&args).await,
             Command::Validate(args) => client::deploy::validate(&args),
+            Command::Import(args) => client::import::import(&args),
             Command::Models(args) => models::execute(args.action).await,
         }
     })

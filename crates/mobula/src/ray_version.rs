@@ -35,6 +35,11 @@ fn ray_version(text: &str) -> Result<String, String> {
     }
 }
 
+/// Whether a head can speak as this release.
+pub fn is_known(text: &str) -> bool {
+    ray_version(text).is_ok()
+}
+
 /// A number as releases are written: digits alone, without a sign or leading zeros.
 fn number(text: &str) -> Option<u32> {
     text.parse()

@@ -31,6 +31,7 @@ pub use config::{Checked, ServeConfig};
 pub use decode::Given;
 pub use error::{ConfigErrors, LateError, Problem, Warning};
 pub use late::{late_check_autoscaling, late_check_deployment_names, late_check_route_prefix};
+pub use read::yaml_to_json;
 pub use resolve::{DeploymentConfig, Replicas, resolve, resolve_application};
 pub use schema::actor_options::{NUM_CPUS_DEFAULT, RayActorOptions};
 pub use schema::application::Application;

@@ -4,6 +4,7 @@ pub mod application;
 pub mod deploy;
 pub mod history;
 pub mod http;
+pub mod import;
 pub mod plan;
 pub mod show;
 pub mod shutdown;

@@ -7,8 +7,16 @@ mod yaml_scalar;
 pub(crate) use json::read_json;
 pub(crate) use yaml::read_yaml;
 
-use crate::error::ConfigErrors;
+use serde_json::Value;
+
+use crate::error::{ConfigErrors, Findings};
 use crate::limits::DOCUMENT_BYTES_MAX;
+
+/// Any YAML document as JSON, read as a config is: the same meaning of words, the same limits.
+/// For documents that hold a config among other things.
+pub fn yaml_to_json(text: &str) -> Result<Value, ConfigErrors> {
+    read_yaml(text, &mut Findings::default()).map(|node| node.to_json())
+}
 
 /// Both formats refuse a document by its size before they look at it.
 fn check_size(bytes: usize) -> Result<(), ConfigErrors> {
