@@ -95,7 +95,11 @@ def test_the_rights_are_those_that_the_head_uses(case: str) -> None:
                 "resourceNames": [f"{name}-cluster"],
                 "verbs": ["get"],
             },
-            {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
+            {
+                "apiGroups": ["events.k8s.io"],
+                "resources": ["events"],
+                "verbs": ["create", "patch"],
+            },
         ]
         assert f"{name}-cluster" in of_kind(case, "ConfigMap")
 
