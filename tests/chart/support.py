@@ -44,25 +44,36 @@ def render(case: str) -> str:
     return done.stdout
 
 
+# The loader in C where PyYAML has it: the one in Python takes seconds for a chart.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
 def objects(text: str) -> list[Object]:
-    return [document for document in yaml.safe_load_all(text) if document]
+    return [document for document in yaml.load_all(text, LOADER) if document]
+
+
+@functools.cache
+def of_case(case: str) -> list[Object]:
+    """The objects that a case makes; not to be changed."""
+    return objects(render(case))
 
 
 def of_kind(case: str, kind: str) -> dict[str, Object]:
-    found = (item for item in objects(render(case)) if item["kind"] == kind)
+    found = (item for item in of_case(case) if item["kind"] == kind)
     return {item["metadata"]["name"]: item for item in found}
 
 
+@functools.cache
 def groups(case: str) -> list[Object]:
     """The worker groups, as the head reads them."""
     files = (item.get("data", {}) for item in of_kind(case, "ConfigMap").values())
     texts = [data["groups.yaml"] for data in files if "groups.yaml" in data]
-    return [group for text in texts for group in yaml.safe_load(text)["workerGroups"]]
+    return [group for text in texts for group in yaml.load(text, LOADER)["workerGroups"]]
 
 
 def pods(case: str) -> Iterator[tuple[str, Object]]:
     """Every pod spec with the name of what it belongs to, those in worker groups included."""
-    for item in objects(render(case)):
+    for item in of_case(case):
         spec = item.get("spec", {})
         if item["kind"] == "Pod":
             yield item["metadata"]["name"], spec

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import yaml
 from referencing import Registry, Resource
-from support import CASES, CHART, Object, groups, objects, render
+from support import CASES, CHART, Object, groups, of_case
 
 RELEASES = ["1.33", "1.34", "1.35", "1.36", "1.37"]
 
@@ -43,7 +43,7 @@ def rendered() -> list[Object]:
     """The objects of all cases, each once; a worker group's template as the pod it will be."""
     found = {}
     for case in CASES:
-        for item in objects(render(case)):
+        for item in of_case(case):
             if item["apiVersion"] not in CUSTOM:
                 found[json.dumps(item, sort_keys=True)] = item
         for group in groups(case):

@@ -11,6 +11,7 @@ from support import CHART, template
 
 WRONG = {
     "head.replica=3": "at '/head': additional properties 'replica' not allowed",
+    "fullnameOverride=1rag": "at '/fullnameOverride': '1rag' does not match pattern",
     "head.replicas=0": "at '/head/replicas': minimum: got 0, want 1",
     "head.replicas=two": "at '/head/replicas': got string, want integer",
     "head.rayVersion=2.39.0": "at '/head/rayVersion': '2.39.0' does not match pattern "
@@ -40,6 +41,8 @@ AGAINST_EACH_OTHER = {
     "etcd.external.endpoints); without it only 1 is allowed",
     "etcd.external.endpoints[0]=http://e:2379": "etcd.external.endpoints: set etcd.enabled to "
     "false to use an etcd of yours",
+    "nameOverride=1a.b,fullnameOverride=": "fullnameOverride: 'r-1a.b' names Services, so it must "
+    "begin with a-z and have only a-z, 0-9 and '-'",
     "etcd.external.user=me": "etcd.external.passwordSecretName: needed with etcd.external.user",
     "etcd.external.clientCertificate=true": "etcd.external.tlsSecretName: needed with "
     "etcd.external.clientCertificate",

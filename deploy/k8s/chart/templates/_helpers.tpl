@@ -118,6 +118,9 @@ annotations:
 {{/* Combinations of values that cannot work; a schema sees one value at a time. */}}
 {{- define "mobula.check" -}}
 {{- $external := .Values.etcd.external }}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" (include "mobula.fullname" .)) }}
+{{- fail (printf "fullnameOverride: '%s' names Services, so it must begin with a-z and have only a-z, 0-9 and '-'" (include "mobula.fullname" .)) }}
+{{- end }}
 {{- if and .Values.etcd.enabled $external.endpoints }}
 {{- fail "etcd.external.endpoints: set etcd.enabled to false to use an etcd of yours" }}
 {{- end }}
