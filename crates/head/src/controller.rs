@@ -163,6 +163,8 @@ impl Actor for Controller {
                 let node_id = state.about.node_id.clone();
                 state.observe(Event::WorkerExited { node_id, pid, how });
             }
+            Message::Supplied(supply) => state.observe(Event::Supplied(supply)),
+            Message::PodGone(pod) => state.observe(Event::PodGone(pod)),
             Message::RouterReported {
                 session,
                 router,
@@ -339,6 +341,7 @@ impl State {
     /// Plans until nothing follows; each round is durable before it is published.
     async fn step(&mut self, myself: &ActorRef<Message>) {
         let begun = Instant::now();
+        let mut unplaced = Vec::new();
         for _ in 0..PLANS_PER_STEP_MAX {
             let now = self.now();
             self.world.autoscale(now);
@@ -348,6 +351,7 @@ impl State {
                 info!("{planned}");
                 self.world.apply(&planned.action, now);
             }
+            unplaced.clone_from(&plan.unplaced);
             self.world.mark_good(now);
             let taken_back = self.take_back_failed().await;
             if let Err(error) = self.save().await {
@@ -361,6 +365,7 @@ impl State {
                 break;
             }
         }
+        self.outbox.ask(self.world.demand(&unplaced, self.now()));
         let pause = if self.world.is_in_progress() {
             BUSY_TICK
         } else {

@@ -16,6 +16,7 @@ use crate::status::ApiType;
 use crate::world::DeploymentId;
 use crate::world::observed::{Router, Worker};
 use crate::world::spec::DeploySpec;
+use crate::world::supply::Demand;
 
 /// A controller that does not answer within this time is stuck in a write to the store.
 const CALL_SECONDS_MAX: Duration = Duration::from_secs(30);
@@ -31,6 +32,7 @@ pub struct ControllerHandle {
     actor: ActorRef<Message>,
     table: watch::Receiver<v1::RouteTable>,
     serving: watch::Receiver<bool>,
+    demand: watch::Receiver<Demand>,
 }
 
 // === impl ControllerHandle ===
@@ -41,12 +43,19 @@ impl ControllerHandle {
         actor: ActorRef<Message>,
         table: watch::Receiver<v1::RouteTable>,
         serving: watch::Receiver<bool>,
+        demand: watch::Receiver<Demand>,
     ) -> ControllerHandle {
         ControllerHandle {
             actor,
             table,
             serving,
+            demand,
         }
+    }
+
+    /// What workers are needed for.
+    pub fn demand(&self) -> watch::Receiver<Demand> {
+        self.demand.clone()
     }
 
     /// The newest route table.

@@ -38,6 +38,6 @@ mod table_tests;
 mod wire;
 pub mod world;
 
-pub use elected::{ElectedConfig, run_elected};
+pub use elected::{ElectedConfig, NewProvisioner, run_elected};
 pub use error::HeadError;
 pub use run::{HeadConfig, run};

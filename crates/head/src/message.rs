@@ -12,6 +12,7 @@ use crate::history::{End, History};
 use crate::status::ApiType;
 use crate::world::observed::{Router, Worker};
 use crate::world::spec::DeploySpec;
+use crate::world::supply::Supply;
 use crate::world::{DeploymentId, RouterId, WorkerId};
 
 /// A session's number; a later one of the same process supersedes it.
@@ -71,6 +72,10 @@ pub enum Message {
     },
     /// The process of a worker ended.
     WorkerExited { pid: u32, how: String },
+    /// What the provisioner says now.
+    Supplied(Supply),
+    /// A pod does not exist any more, or everything in it has ended.
+    PodGone(String),
     /// A router's report; false if the session is old.
     RouterReported {
         session: SessionNumber,

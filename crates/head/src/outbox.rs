@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use mobula_proto::v1;
 use tokio::sync::watch;
 
+use crate::world::supply::Demand;
 use crate::world::{WorkerId, World};
 
 /// Where others read the newest state.
@@ -14,6 +15,8 @@ pub struct Outbox {
     pub table: watch::Sender<v1::RouteTable>,
     /// Whether anything is deployed or being deleted.
     pub serving: watch::Sender<bool>,
+    /// What workers are needed for.
+    pub demand: watch::Sender<Demand>,
     /// What each worker shall run.
     workers: HashMap<WorkerId, watch::Sender<v1::WorkerAssignment>>,
 }
@@ -26,6 +29,7 @@ impl Outbox {
         Outbox {
             table: watch::Sender::new(v1::RouteTable::default()),
             serving: watch::Sender::new(false),
+            demand: watch::Sender::new(Demand::default()),
             workers: HashMap::new(),
         }
     }
@@ -33,6 +37,17 @@ impl Outbox {
     /// Where a worker's assignment can be read; version 0: there is none yet.
     pub fn assignments_of(&mut self, worker: WorkerId) -> watch::Receiver<v1::WorkerAssignment> {
         self.workers.entry(worker).or_default().subscribe()
+    }
+
+    /// Tells the provisioner what is needed, if that changed.
+    pub fn ask(&self, demand: Demand) {
+        self.demand.send_if_modified(|held| {
+            let newer = *held != demand;
+            if newer {
+                *held = demand;
+            }
+            newer
+        });
     }
 
     /// Brings every channel up to date.

@@ -26,7 +26,7 @@ use crate::message::Message;
 use crate::metrics;
 use crate::outbox::Outbox;
 use crate::prepare::Preparer;
-use crate::provision::{Provisioner, WorkerSet};
+use crate::provision::{Notice, Provisioner, WorkerSet};
 use crate::restore::restore;
 use crate::sessions::Sessions;
 use crate::status::About;
@@ -162,6 +162,7 @@ async fn start_controller(
 ) -> Result<(ActorRef<Message>, JoinHandle<()>, ControllerHandle), HeadError> {
     let outbox = Outbox::new();
     let (table, serving) = (outbox.table.subscribe(), outbox.serving.subscribe());
+    let demand = outbox.demand.subscribe();
     let arguments = Arguments {
         world,
         executor,
@@ -172,7 +173,7 @@ async fn start_controller(
     let (actor, task) = Actor::spawn(None, Controller, arguments)
         .await
         .map_err(|error| HeadError::Controller(error.to_string()))?;
-    let controller = ControllerHandle::new(actor.clone(), table, serving);
+    let controller = ControllerHandle::new(actor.clone(), table, serving, demand);
     Ok((actor, task, controller))
 }
 
@@ -195,14 +196,14 @@ fn serve_cluster(
     ))
 }
 
-/// Ends the workers at shutdown, and passes exits on while they live and while they end: the
-/// last replicas leave sooner when the head knows who is gone.
+/// Ends the workers at shutdown, and passes on what the provisioner notices while they live and
+/// while they end: the last replicas leave sooner when the head knows who is gone.
 async fn provide(
     mut provisioner: Box<dyn Provisioner>,
     controller: ControllerHandle,
     shutdown: CancellationToken,
 ) {
-    let mut exits = provisioner.exits();
+    let mut notices = provisioner.attend(controller.demand());
     let ending = async move {
         shutdown.cancelled().await;
         provisioner.shutdown().await;
@@ -210,9 +211,11 @@ async fn provide(
     tokio::pin!(ending);
     loop {
         tokio::select! {
-            Some(exit) = exits.recv() => {
-                controller.tell(Message::WorkerExited { pid: exit.pid, how: exit.how });
-            }
+            Some(notice) = notices.recv() => controller.tell(match notice {
+                Notice::Exited(exit) => Message::WorkerExited { pid: exit.pid, how: exit.how },
+                Notice::Supplied(supply) => Message::Supplied(supply),
+                Notice::PodGone(pod) => Message::PodGone(pod),
+            }),
             () = &mut ending => return,
         }
     }

@@ -108,10 +108,28 @@ pub struct HeadArgs {
     pub ray: RayVersionArgs,
     #[command(flatten)]
     pub etcd: EtcdArgs,
+    #[cfg(feature = "kubernetes")]
+    #[command(flatten)]
+    pub kubernetes: KubernetesArgs,
     #[command(flatten)]
     pub admin: AdminTokenArgs,
     #[command(flatten)]
     pub access: AccessArgs,
+}
+
+/// Worker pods that the head makes and takes away by itself.
+#[cfg(feature = "kubernetes")]
+#[derive(Clone, Debug, Args)]
+pub struct KubernetesArgs {
+    /// YAML file with the groups of worker pods that the head may make
+    #[arg(long)]
+    pub kubernetes_groups: Option<PathBuf>,
+    /// The cluster's name in Kubernetes: the ConfigMap <NAME>-cluster owns its pods
+    #[arg(long, default_value = "mobula", requires = "kubernetes_groups")]
+    pub kubernetes_cluster: String,
+    /// Where the pods are made [default: the namespace of the kubeconfig, or of the head's pod]
+    #[arg(long, requires = "kubernetes_groups")]
+    pub kubernetes_namespace: Option<String>,
 }
 
 /// State in etcd, for several heads of which one leads.
@@ -210,14 +228,20 @@ pub struct WorkerArgs {
     #[arg(long)]
     pub admin_addr: Option<SocketAddr>,
     /// CPUs that replicas may ask for
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, env = "MOBULA_CPUS", default_value_t = 1.0)]
     pub cpus: f64,
     /// GPUs that replicas may ask for
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, env = "MOBULA_GPUS", default_value_t = 0.0)]
     pub gpus: f64,
     /// Bytes of memory that replicas may ask for; 0: no limit
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, env = "MOBULA_MEMORY", default_value_t = 0)]
     pub memory: u64,
+    /// The pod that this process runs in, by its uid
+    #[arg(long, env = "MOBULA_POD_UID", hide = true)]
+    pub pod_uid: Option<String>,
+    /// This machine's address [default: that of the default route]
+    #[arg(long, env = "MOBULA_POD_IP", hide = true)]
+    pub node_ip: Option<std::net::IpAddr>,
     /// key=value pairs that placement may look at
     #[arg(long, value_parser = key_value, value_delimiter = ',')]
     pub labels: Vec<(String, String)>,

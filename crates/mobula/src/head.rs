@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use mobula_head::provision::{Joining, WorkerSet};
-use mobula_head::{ElectedConfig, HeadConfig};
+use mobula_head::provision::{Joining, Provisioner, WorkerSet};
+use mobula_head::{ElectedConfig, HeadConfig, NewProvisioner};
 use mobula_process::access::Credentials;
 use mobula_process::metrics::MetricsHandle;
 use mobula_process::net::{self, Listener};
@@ -35,6 +35,8 @@ struct Parts {
 /// Leads the cluster, or follows the head that does, until it is told to stop. Workers and
 /// routers go on without it.
 pub async fn run(args: HeadArgs) -> Result<()> {
+    // A file with a mistake is refused before anything starts.
+    let provisioner = provisioners(&args)?;
     let credentials = credentials(&args.access, &[("--cluster-addr", &args.cluster_addr)])?;
     let admin_token = admin_token(&args.admin, args.admin_addr)?;
     let shutdown = signals::shutdown_token()?;
@@ -59,21 +61,25 @@ pub async fn run(args: HeadArgs) -> Result<()> {
         shutdown,
     };
     if args.etcd.etcd.is_empty() {
-        run_alone(parts, args.state_dir).await
+        run_alone(parts, args.state_dir, provisioner()).await
     } else {
-        run_elected(parts, &args.etcd).await
+        run_elected(parts, &args.etcd, provisioner).await
     }
 }
 
 /// The only head: its state is a file.
-async fn run_alone(parts: Parts, state_dir: Option<PathBuf>) -> Result<()> {
+async fn run_alone(
+    parts: Parts,
+    state_dir: Option<PathBuf>,
+    provisioner: Box<dyn Provisioner>,
+) -> Result<()> {
     let state_dir = state_dir::open(state_dir)?;
     let store = EmbeddedStore::open(&state_dir.join("state.redb"))?;
     let config = HeadConfig {
         registry: crate::registry(),
         env: crate::environment(),
         store: Arc::new(store),
-        provisioner: Box::new(Joining),
+        provisioner,
         workers: WorkerSet { workers: 0 },
         admin_listener: parts.admin_listener,
         cluster_listener: parts.cluster_listener,
@@ -89,12 +95,13 @@ async fn run_alone(parts: Parts, state_dir: Option<PathBuf>) -> Result<()> {
 }
 
 /// One of several heads: their state is in etcd.
-async fn run_elected(parts: Parts, args: &EtcdArgs) -> Result<()> {
+async fn run_elected(parts: Parts, args: &EtcdArgs, provisioner: NewProvisioner) -> Result<()> {
     let store = Arc::new(etcd::store(args)?);
     let candidate = etcd::candidate(args, parts.admin_listener.local_addr()?);
     let config = ElectedConfig {
         election: store.clone(),
         candidate,
+        provisioner,
         registry: crate::registry(),
         env: crate::environment(),
         store,
@@ -109,4 +116,14 @@ async fn run_elected(parts: Parts, args: &EtcdArgs) -> Result<()> {
         shutdown: parts.shutdown,
     };
     mobula_head::run_elected(config).await.context("head")
+}
+
+/// Where workers come from: pods that the head makes, or whoever joins.
+fn provisioners(args: &HeadArgs) -> Result<NewProvisioner> {
+    #[cfg(feature = "kubernetes")]
+    if let Some(file) = &args.kubernetes.kubernetes_groups {
+        return crate::kubernetes::provisioners(&args.kubernetes, file);
+    }
+    let _ = args;
+    Ok(Arc::new(|| Box::new(Joining)))
 }

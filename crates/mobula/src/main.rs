@@ -6,6 +6,8 @@ mod banner;
 mod client;
 mod etcd;
 mod head;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod launch;
 mod models;
 mod ray_version;

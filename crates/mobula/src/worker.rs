@@ -1,11 +1,12 @@
 //! `mobula worker`: wiring of the worker role.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result};
 use mobula_process::access::is_private;
 use mobula_process::admin::Readiness;
 use mobula_process::{ids, metrics, signals};
+use mobula_proto::POD_UID_LABEL;
 use mobula_proto::v1::Resources;
 use mobula_worker::WorkerConfig;
 
@@ -36,6 +37,11 @@ pub async fn run(args: WorkerArgs) -> Result<()> {
     telemetry
         .open_port(args.admin_addr, metrics.clone(), readiness.clone())
         .await?;
+    let mut labels: BTreeMap<String, String> = args.labels.into_iter().collect();
+    if let Some(pod) = args.pod_uid {
+        labels.insert(POD_UID_LABEL.to_owned(), pod);
+    }
+    let node_ip = args.node_ip.map(|ip| ip.to_string());
     let config = WorkerConfig {
         head: args.join,
         data_addr: args.data_addr,
@@ -44,14 +50,14 @@ pub async fn run(args: WorkerArgs) -> Result<()> {
         readiness,
         worker_id,
         node_id: ids::node_id(),
-        node_ip: ids::node_ip(),
+        node_ip: node_ip.unwrap_or_else(ids::node_ip),
         capacity: Resources {
             cpus: args.cpus,
             gpus: args.gpus,
             memory_bytes: args.memory,
             custom: HashMap::new(),
         },
-        labels: args.labels.into_iter().collect(),
+        labels,
         registry: crate::registry(),
         env: crate::environment(),
         metrics,

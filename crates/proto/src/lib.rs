@@ -8,6 +8,9 @@ pub mod latency;
 pub mod limits;
 pub mod status;
 
+/// The label by which a worker says which pod it runs in.
+pub const POD_UID_LABEL: &str = "mobula.dev/pod-uid";
+
 /// Generated from `proto/mobula/cluster/v1/`.
 pub mod v1 {
     #![allow(clippy::all, clippy::pedantic, missing_docs)]

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::error::HeadError;
-use crate::provision::{Joining, WorkerSet};
+use crate::provision::{Provisioner, WorkerSet};
 use crate::{HeadConfig, run};
 use contact::Contact;
 use fenced::FencedStore;
@@ -40,13 +40,17 @@ const CAMPAIGN_RETRY: Duration = Duration::from_millis(500);
 /// What a head that stops on purpose may spend on handing over; after it the lease runs out.
 const RESIGN_SECONDS_MAX: Duration = Duration::from_secs(2);
 
-/// Everything one of several heads needs from its process. Workers are started by somebody else
-/// and join.
+/// Makes the provisioner of one leadership.
+pub type NewProvisioner = Arc<dyn Fn() -> Box<dyn Provisioner> + Send + Sync>;
+
+/// Everything one of several heads needs from its process.
 pub struct ElectedConfig {
     /// Decides who leads.
     pub election: Arc<dyn Election>,
     /// Who this head is; the address is the base URL of its admin API, for the others.
     pub candidate: Candidate,
+    /// Where workers come from while this head leads.
+    pub provisioner: NewProvisioner,
     /// The applications that are compiled in.
     pub registry: Registry,
     /// The process's environment.
@@ -137,7 +141,7 @@ async fn lead(config: &ElectedConfig, leadership: Leadership) -> Result<(), Head
             Arc::clone(&config.store),
             leadership.fence().clone(),
         )),
-        provisioner: Box::new(Joining),
+        provisioner: (config.provisioner)(),
         workers: WorkerSet { workers: 0 },
         admin_listener: clone_of(&config.admin_listener)?,
         cluster_listener: config.cluster_listener.try_clone()?,

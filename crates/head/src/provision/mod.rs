@@ -1,10 +1,14 @@
 //! Where workers come from. Only this seam differs between one machine and a cluster.
 
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 pub mod process;
 
 use async_trait::async_trait;
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+
+use crate::world::supply::{Demand, Supply};
 
 /// The workers that there shall be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +22,17 @@ pub struct WorkerExit {
     pub pid: u32,
     /// "exit code 1", "signal 9".
     pub how: String,
+}
+
+/// What a provisioner tells the head.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// The process of a worker ended.
+    Exited(WorkerExit),
+    /// What can be made, what goes, and what is in the way.
+    Supplied(Supply),
+    /// A pod does not exist any more, or everything in it has ended.
+    PodGone(String),
 }
 
 /// Workers cannot be had.
@@ -34,9 +49,9 @@ pub trait Provisioner: Send {
     /// Brings the workers to what is wanted; returns before they have joined.
     async fn ensure(&mut self, wanted: WorkerSet) -> Result<(), ProvisionError>;
 
-    /// Where ends of workers are told, those of the last ones at shutdown included. There is
-    /// one receiver; asking again gives one that hears nothing.
-    fn exits(&mut self) -> mpsc::Receiver<WorkerExit>;
+    /// Follows what is needed from now on. Ends of workers are told, those of the last ones at
+    /// shutdown included. There is one receiver; asking again gives one that hears nothing.
+    fn attend(&mut self, demand: watch::Receiver<Demand>) -> mpsc::Receiver<Notice>;
 
     /// Ends all workers that end with the head, and waits for them.
     async fn shutdown(&mut self);
@@ -55,7 +70,7 @@ impl Provisioner for Joining {
         Ok(())
     }
 
-    fn exits(&mut self) -> mpsc::Receiver<WorkerExit> {
+    fn attend(&mut self, _demand: watch::Receiver<Demand>) -> mpsc::Receiver<Notice> {
         mpsc::channel(1).1
     }
 

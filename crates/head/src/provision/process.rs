@@ -13,13 +13,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{ProvisionError, Provisioner, WorkerExit, WorkerSet};
+use super::{Notice, ProvisionError, Provisioner, WorkerExit, WorkerSet};
+use crate::world::supply::Demand;
 
 /// Worker processes on one machine; more than cores is never useful.
 pub const WORKERS_MAX: u32 = 1_024;
@@ -62,8 +63,8 @@ pub struct ProcessProvisioner {
     command: WorkerCommand,
     retire_within: Duration,
     slots: Vec<Slot>,
-    exits: mpsc::Receiver<WorkerExit>,
-    exits_in: mpsc::Sender<WorkerExit>,
+    notices: mpsc::Receiver<Notice>,
+    notices_in: mpsc::Sender<Notice>,
 }
 
 struct Slot {
@@ -76,13 +77,13 @@ struct Slot {
 impl ProcessProvisioner {
     /// Nothing is started yet. `retire_within` is how long a worker may take to end when asked.
     pub fn new(command: WorkerCommand, retire_within: Duration) -> ProcessProvisioner {
-        let (exits_in, exits) = mpsc::channel(EXITS_QUEUED_MAX);
+        let (notices_in, notices) = mpsc::channel(EXITS_QUEUED_MAX);
         ProcessProvisioner {
             command,
             retire_within,
             slots: Vec::new(),
-            exits,
-            exits_in,
+            notices,
+            notices_in,
         }
     }
 
@@ -92,7 +93,7 @@ impl ProcessProvisioner {
             slot,
             command: self.command.clone(),
             retire_within: self.retire_within,
-            exits: self.exits_in.clone(),
+            notices: self.notices_in.clone(),
             stop: stop.clone(),
         };
         self.slots.push(Slot {
@@ -129,8 +130,8 @@ impl Provisioner for ProcessProvisioner {
         Ok(())
     }
 
-    fn exits(&mut self) -> mpsc::Receiver<WorkerExit> {
-        std::mem::replace(&mut self.exits, mpsc::channel(1).1)
+    fn attend(&mut self, _demand: watch::Receiver<Demand>) -> mpsc::Receiver<Notice> {
+        std::mem::replace(&mut self.notices, mpsc::channel(1).1)
     }
 
     async fn shutdown(&mut self) {
@@ -148,7 +149,7 @@ struct Keeper {
     slot: u32,
     command: WorkerCommand,
     retire_within: Duration,
-    exits: mpsc::Sender<WorkerExit>,
+    notices: mpsc::Sender<Notice>,
     stop: CancellationToken,
 }
 
@@ -200,7 +201,7 @@ impl Keeper {
         info!(slot = self.slot, pid, how, "a worker process ended");
         let exit = WorkerExit { pid, how };
         // Nobody may be reading any more, and nobody has to.
-        let _ = self.exits.send(exit).await;
+        let _ = self.notices.send(Notice::Exited(exit)).await;
     }
 
     async fn retire(&self, child: &mut Child, pid: u32) -> std::io::Result<ExitStatus> {
@@ -256,15 +257,22 @@ mod tests {
         }
     }
 
+    fn how(notice: Option<Notice>) -> String {
+        let Some(Notice::Exited(exit)) = notice else {
+            panic!("not an exit: {notice:?}");
+        };
+        exit.how
+    }
+
     #[tokio::test]
     async fn a_worker_that_ends_is_started_again_and_its_exit_is_told() {
         let command = shell("if [ $1 -lt 2 ]; then exit 7; else kill -9 $$; fi");
         let mut provisioner = ProcessProvisioner::new(command, RETIRE_SECONDS_MAX);
-        let mut exits = provisioner.exits();
+        let mut notices = provisioner.attend(watch::channel(Demand::default()).1);
         provisioner.ensure(WorkerSet { workers: 1 }).await.unwrap();
         let mut hows = Vec::new();
         for _ in 0..3 {
-            hows.push(exits.recv().await.unwrap().how);
+            hows.push(how(notices.recv().await));
         }
         assert_eq!(hows, ["exit code 7", "exit code 7", "signal 9"]);
         provisioner.shutdown().await;
@@ -274,22 +282,22 @@ mod tests {
     async fn a_worker_that_ignores_the_request_to_end_is_killed() {
         let command = shell("trap '' TERM; while :; do sleep 0.05; done");
         let mut provisioner = ProcessProvisioner::new(command, Duration::from_millis(200));
-        let mut exits = provisioner.exits();
+        let mut notices = provisioner.attend(watch::channel(Demand::default()).1);
         provisioner.ensure(WorkerSet { workers: 1 }).await.unwrap();
         // Long enough for the shell to have set its trap; if not, it ends even sooner.
         tokio::time::sleep(Duration::from_millis(200)).await;
         provisioner.shutdown().await;
-        assert_eq!(exits.recv().await.unwrap().how, "signal 9");
+        assert_eq!(how(notices.recv().await), "signal 9");
     }
 
     #[tokio::test]
     async fn fewer_workers_wanted_ends_the_last_ones() {
         let mut provisioner = ProcessProvisioner::new(shell("sleep 60"), RETIRE_SECONDS_MAX);
-        let mut exits = provisioner.exits();
+        let mut notices = provisioner.attend(watch::channel(Demand::default()).1);
         provisioner.ensure(WorkerSet { workers: 2 }).await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
         provisioner.ensure(WorkerSet { workers: 1 }).await.unwrap();
-        assert_eq!(exits.recv().await.unwrap().how, "signal 15");
+        assert_eq!(how(notices.recv().await), "signal 15");
         assert_eq!(provisioner.slots.len(), 1);
         let too_many = provisioner
             .ensure(WorkerSet {

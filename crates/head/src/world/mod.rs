@@ -34,6 +34,7 @@ pub mod resources;
 pub mod rollout;
 pub mod spec;
 pub mod starts;
+pub mod supply;
 pub mod victims;
 
 #[cfg(test)]
@@ -54,6 +55,8 @@ pub(crate) mod sim;
 mod sim_tests;
 #[cfg(test)]
 mod status_tests;
+#[cfg(test)]
+mod supply_tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -71,6 +74,7 @@ use notes::Note;
 use observed::{Router, Worker};
 use publish::Published;
 use spec::Serving;
+use supply::Supply;
 
 /// 56 hex digits.
 pub type WorkerId = String;
@@ -134,6 +138,8 @@ pub struct World {
     pub published: Published,
     /// Workers that ran replicas before the head restarted and have not reported yet.
     pub awaited_workers: BTreeSet<WorkerId>,
+    /// What the provisioner says.
+    pub supply: Supply,
     /// The head's own machine, the last to lose replicas' neighbours when scaling down.
     pub node_id: String,
     /// The next replica's serial number.
@@ -159,6 +165,7 @@ impl World {
             capacity: Capacity::default(),
             published: Published::from_version(version_base),
             awaited_workers: BTreeSet::new(),
+            supply: Supply::default(),
             node_id: node_id.into(),
             next_serial: 0,
             notes: Vec::new(),

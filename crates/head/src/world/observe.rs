@@ -3,6 +3,7 @@
 use super::intent::Deployment;
 use super::observed::{Router, Worker};
 use super::spec::DeploySpec;
+use super::supply::Supply;
 use super::{DeploymentId, Now, RouterId, WorkerId, World};
 
 /// How long a worker without a session keeps its replicas. A worker whose process is known to
@@ -41,6 +42,10 @@ pub enum Event {
         pid: u32,
         how: String,
     },
+    /// What the provisioner says now.
+    Supplied(Supply),
+    /// A pod does not exist any more, or everything in it has ended.
+    PodGone(String),
     /// A whole report.
     RouterReported(Box<Router>),
     /// The session of a router ended.
@@ -102,6 +107,8 @@ impl World {
                     self.worker_lost(&id, &format!("its worker ended ({how})"), now);
                 }
             }
+            Event::Supplied(supply) => self.supplied(supply, now),
+            Event::PodGone(pod) => self.pod_gone(&pod, now),
             Event::RouterReported(router) => self.router_reported(*router, now),
             Event::RouterDisconnected(id) => {
                 if let Some(router) = self.routers.remove(&id) {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use mobula_proto::POD_UID_LABEL;
+
 use super::{ReplicaId, Resources, RouterId, WorkerId};
 
 /// A router that has not taken a table for this long, while its reports still come, is no
@@ -189,6 +191,11 @@ impl Worker {
                 == (&report.data_addr, &report.capacity, &report.labels)
             && (*assignment_version, *draining) == (report.assignment_version, report.draining)
             && *replicas == report.replicas
+    }
+
+    /// The uid of the pod that it runs in, if it runs in one.
+    pub fn pod(&self) -> Option<&str> {
+        self.labels.get(POD_UID_LABEL).map(String::as_str)
     }
 
     /// Whether new replicas may be placed here.

@@ -13,7 +13,7 @@ use super::intent::{Application, Deployment, Phase};
 use super::placement::Free;
 use super::rollout;
 use super::spec::ReplicaSpec;
-use super::{DeploymentId, Now, Reason, ReplicaId, ReplicaKey, WorkerId, World};
+use super::{DeploymentId, Now, Reason, ReplicaId, ReplicaKey, Resources, WorkerId, World};
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +64,8 @@ pub struct Planned {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     pub actions: Vec<Planned>,
+    /// Needs of replicas that found no room, one each.
+    pub unplaced: Vec<Resources>,
 }
 
 /// What planning reads and writes on its way through the deployments.
@@ -74,6 +76,9 @@ pub(super) struct Planner<'a> {
     pub new_id: &'a mut dyn FnMut() -> ReplicaId,
     plan: Plan,
 }
+
+/// Replicas without room that are counted; a provisioner is not asked for more at once.
+const UNPLACED_MAX: usize = 10_000;
 
 /// The marker of messages that [`Action::Say`] wrote.
 const WAITING: &str = "waiting:";
@@ -121,6 +126,14 @@ impl Planner<'_> {
     /// Adds an action.
     pub fn push(&mut self, action: Action, reason: Reason) {
         self.plan.actions.push(Planned { action, reason });
+    }
+
+    /// That many replicas of the deployment have to wait for room.
+    pub fn found_no_room(&mut self, deployment: &Deployment, count: usize) {
+        let left = UNPLACED_MAX.saturating_sub(self.plan.unplaced.len());
+        let need = &deployment.spec.replica.required;
+        let short = std::iter::repeat_n(need, count.min(left)).cloned();
+        self.plan.unplaced.extend(short);
     }
 
     /// Takes a replica out of the way: first out of the tables, if it was ever in one.
@@ -195,7 +208,7 @@ impl Planner<'_> {
             return;
         }
         let (message, reason) = match waiting {
-            Some(reason) => (reason.to_string(), reason),
+            Some(reason) => (self.with_trouble(&reason), reason),
             None => {
                 let have = deployment.replicas.len() as u32;
                 (
@@ -215,6 +228,16 @@ impl Planner<'_> {
                 },
                 reason,
             );
+        }
+    }
+
+    /// What a deployment waits for, and why that does not come.
+    fn with_trouble(&self, reason: &Reason) -> String {
+        match (&self.world.supply.trouble, reason) {
+            (trouble, Reason::Waiting { .. }) if !trouble.is_empty() => {
+                format!("{reason}; {trouble}")
+            }
+            _ => reason.to_string(),
         }
     }
 

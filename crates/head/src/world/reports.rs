@@ -17,6 +17,7 @@ impl World {
     pub(super) fn worker_reported(&mut self, mut worker: Worker, now: Now) {
         self.awaited_workers.remove(&worker.id);
         let before = self.workers.get(&worker.id);
+        worker.draining |= self.supply.takes_away(&worker);
         worker.draining_since_ms = worker.draining.then(|| {
             before
                 .and_then(|before| before.draining_since_ms)

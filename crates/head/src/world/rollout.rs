@@ -131,7 +131,8 @@ fn retire_replaced(
 ) {
     let target = deployment.target;
     let gave_up = deployment.starts.gave_up;
-    let nowhere = !planner.world.workers.values().any(Worker::takes_replicas);
+    let on_demand = planner.world.supply.on_demand;
+    let nowhere = !on_demand && !planner.world.workers.values().any(Worker::takes_replicas);
     let mut answering = standing.answering();
     let mut stay = Vec::new();
     for (replica_id, replica) in std::mem::take(&mut standing.replace) {
@@ -191,12 +192,12 @@ fn stop_first(
 }
 
 fn out_of_time(planner: &Planner<'_>, replica: &Replica) -> bool {
-    planner
-        .world
-        .workers
-        .get(&replica.worker)
-        .and_then(|worker| worker.draining_since_ms)
-        .is_some_and(|since| planner.now.ms.saturating_sub(since) >= DRAIN_REPLACE_MS_MAX)
+    let world = planner.world;
+    let worker = world.workers.get(&replica.worker);
+    worker.is_some_and(|worker| {
+        let since = worker.draining_since_ms.unwrap_or(planner.now.ms);
+        planner.now.ms.saturating_sub(since) >= world.replace_ms_max(worker)
+    })
 }
 
 /// Scaling down: of those that would be kept, too many exist.
@@ -315,6 +316,15 @@ fn start(
             .place(planner.world, &deployment.spec, &mut peers);
         let Some(worker) = placed else {
             make_room(planner, id, deployment, standing, &peers);
+            // A change of version makes its own room where it has none.
+            let moves = standing.replace.iter();
+            let mut moves = moves.filter(|(_, r)| on_draining_worker(planner.world, r));
+            let short = if changes && moves.next().is_none() {
+                to_target
+            } else {
+                starts
+            };
+            planner.found_no_room(deployment, short.saturating_sub(started));
             let placed = (standing.keep.len() + started) as u32;
             let free = &planner.free;
             return Some(free.waiting(planner.world, deployment, &peers, placed));
@@ -363,9 +373,11 @@ fn make_room(
     let wave = wave(deployment);
     let mut left = (wave as usize).saturating_sub(standing.leaving);
     for (replica_id, replica) in &standing.replace {
-        let why = if on_draining_worker(planner.world, replica) {
+        let leaves = on_draining_worker(planner.world, replica);
+        let why = if leaves && !planner.world.supply.on_demand {
             Reason::WorkerLeaves(replica.worker.clone())
         } else if left > 0
+            && !leaves
             && planner
                 .free
                 .would_fit_without(planner.world, replica, spec, peers)

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mobula_proto::v1;
+use mobula_proto::{POD_UID_LABEL, v1};
 
 use super::canary::Stage;
 use super::fixtures::at;
@@ -60,6 +60,12 @@ pub const BAD_CODE: &str = "bad";
 fn node_of(id: &str, worker: &SimWorker) -> String {
     let node = worker.node.clone();
     node.unwrap_or_else(|| format!("node-of-{id}"))
+}
+
+/// Every worker of the simulation runs in a pod.
+fn in_pod(labels: &BTreeMap<String, String>, id: &str) -> BTreeMap<String, String> {
+    let pod = (POD_UID_LABEL.to_owned(), format!("pod-of-{id}"));
+    labels.clone().into_iter().chain([pod]).collect()
 }
 
 impl Sim {
@@ -197,7 +203,7 @@ impl Sim {
             disconnected_since_ms: None,
             away: false,
             trusted_at_ms: None,
-            labels: worker.labels.clone(),
+            labels: in_pod(&worker.labels, id),
             replicas,
         };
         // Stopped ones are reported once.

@@ -16,7 +16,8 @@ use mobula_app::{
     Application, BuildContext, BuildError, CallError, Deployment, Registry, Replica, Request,
     Response,
 };
-use mobula_head::provision::{Joining, ProvisionError, Provisioner, WorkerExit, WorkerSet};
+use mobula_head::provision::{Joining, Notice, ProvisionError, Provisioner, WorkerSet};
+use mobula_head::world::supply::Demand;
 use mobula_head::{HeadConfig, HeadError, run};
 use mobula_process::metrics::detached;
 use mobula_process::net::{Addr, Listener, listen};
@@ -25,7 +26,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -80,7 +81,7 @@ impl Provisioner for Mortal {
         Ok(())
     }
 
-    fn exits(&mut self) -> mpsc::Receiver<WorkerExit> {
+    fn attend(&mut self, _demand: watch::Receiver<Demand>) -> mpsc::Receiver<Notice> {
         mpsc::channel(1).1
     }
 

@@ -1,0 +1,317 @@
+//! The loop of the provisioner: on every change of pods or demand it looks, decides, does, and
+//! tells the head which pods go. It decides nothing itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use mobula_process::ids;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::api::{CallError, ClusterApi};
+use super::budget::budgets;
+use super::groups::Group;
+use super::ledger::Ledger;
+use super::manifest::{self, Owner};
+use super::plan::{Action, Planned, plan};
+use super::pods::{Pods, Stage};
+use super::survey::Survey;
+use super::trouble::trouble;
+use super::watch::{Seen, follow};
+use crate::provision::Notice;
+use crate::world::supply::{Demand, Supply};
+
+/// Looks at least this often: some decisions only need time to pass.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The pause before the configuration of the client is tried again.
+const CONNECT_PAUSE: Duration = Duration::from_secs(2);
+
+/// The pause before a budget that could not be set is tried again.
+const BUDGET_PAUSE: Duration = Duration::from_secs(5);
+
+/// Of a pod's name: random characters at its end.
+const NAME_SUFFIX_CHARS: usize = 5;
+
+/// How long replicas of a pod that we take away ourselves are kept for replacements: there is no
+/// hurry, but a place that never comes must not hold it for good.
+const OWN_REPLACE_MS_MAX: u64 = 600_000;
+
+/// What the loop works on.
+pub struct Keeper {
+    pub groups: Vec<Group>,
+    pub cluster: String,
+    pub namespace: Option<String>,
+    pub demand: watch::Receiver<Demand>,
+    pub notices: mpsc::Sender<Notice>,
+}
+
+/// What it holds once it has a client.
+struct Shell {
+    keeper: Keeper,
+    api: ClusterApi,
+    ledger: Ledger,
+    /// Pods of the last synced look that were alive.
+    alive: BTreeSet<String>,
+    supply: Supply,
+    /// Budgets as they were set, by group; a group that is missing was never set.
+    budgets: BTreeMap<String, Option<u32>>,
+    budgets_after: Instant,
+    /// What was last said in an event, by group.
+    warned: BTreeMap<String, String>,
+    started: Instant,
+}
+
+// === impl Keeper ===
+
+impl Keeper {
+    /// Runs until nobody listens to its notices.
+    pub async fn run(self) {
+        let api = loop {
+            match ClusterApi::connect(&self.cluster, self.namespace.as_deref()).await {
+                Ok(api) => break api,
+                Err(error) => warn!(%error, "no access to Kubernetes"),
+            }
+            tokio::time::sleep(CONNECT_PAUSE).await;
+        };
+        let (seen_in, seen) = watch::channel(Seen::default());
+        let watching = follow(api.pods.clone(), self.cluster.clone(), seen_in);
+        let shell = Shell {
+            keeper: self,
+            api,
+            ledger: Ledger::default(),
+            alive: BTreeSet::new(),
+            supply: Supply::default(),
+            budgets: BTreeMap::new(),
+            budgets_after: Instant::now(),
+            warned: BTreeMap::new(),
+            started: Instant::now(),
+        };
+        tokio::select! {
+            () = watching => {}
+            () = shell.run(seen) => {}
+        }
+    }
+}
+
+// === impl Shell ===
+
+impl Shell {
+    async fn run(mut self, mut seen: watch::Receiver<Seen>) {
+        while !self.keeper.notices.is_closed() {
+            let now = seen.borrow_and_update().clone();
+            let demand = self.keeper.demand.borrow_and_update().clone();
+            self.pass(&now, &demand).await;
+            tokio::select! {
+                Ok(()) = seen.changed() => {}
+                Ok(()) = self.keeper.demand.changed() => {}
+                () = tokio::time::sleep(TICK) => {}
+            }
+        }
+    }
+
+    async fn pass(&mut self, seen: &Seen, demand: &Demand) {
+        let now_ms = self.now_ms();
+        if !seen.synced {
+            // What goes is still true; nothing else is known.
+            self.tell(seen, &Survey::default()).await;
+            return;
+        }
+        self.tell_gone(&seen.pods).await;
+        self.ledger.forget(&seen.pods, now_ms);
+        let groups = &self.keeper.groups;
+        // Twice: how long a pod has been like that decides how it counts.
+        let first = Survey::of(groups, &seen.pods, demand, &self.ledger, now_ms);
+        self.ledger.follow(&first, &seen.pods, now_ms);
+        let survey = Survey::of(groups, &seen.pods, demand, &self.ledger, now_ms);
+        let planned = plan(groups, &seen.pods, demand, &self.ledger, &survey, now_ms);
+        self.carry_out(&planned).await;
+        self.tell(seen, &survey).await;
+        if demand.synced {
+            self.keep_budgets(&seen.pods, &survey, now_ms).await;
+        }
+    }
+
+    async fn carry_out(&mut self, planned: &[Planned]) {
+        let mut creations = Vec::new();
+        let mut deletions = Vec::new();
+        for step in planned {
+            info!("{step}");
+            match &step.action {
+                Action::Create { group } => creations.push(group.as_str()),
+                Action::Drain { uid, .. } => self.ledger.drain(uid),
+                Action::Delete { uid, name } => {
+                    self.ledger.deleting(uid, self.now_ms());
+                    deletions.push((name, uid));
+                }
+            }
+        }
+        self.create(&creations).await;
+        let calls = deletions
+            .iter()
+            .map(|(name, uid)| self.api.delete_pod(name, uid));
+        for ((name, _), outcome) in deletions.iter().zip(join_all(calls).await) {
+            if let Err(error) = outcome {
+                warn!(pod = name, %error, "a pod cannot be deleted, it is tried again");
+            }
+        }
+    }
+
+    async fn create(&mut self, creations: &[&str]) {
+        if creations.is_empty() {
+            return;
+        }
+        // Asked each time: pods of an owner that was made anew would be collected at once.
+        let owner = match self.api.owner().await {
+            Ok(owner) => owner,
+            Err(error) => {
+                let reason = format!("the owner of the pods, a ConfigMap: {error}");
+                let now_ms = self.now_ms();
+                for group in creations {
+                    self.ledger.refused("", group, reason.clone(), now_ms);
+                }
+                return;
+            }
+        };
+        let named: Vec<(String, &Group)> = creations
+            .iter()
+            .filter_map(|name| self.keeper.groups.iter().find(|group| group.name == **name))
+            .map(|group| (self.pod_name(group), group))
+            .collect();
+        let now_ms = self.now_ms();
+        for (name, group) in &named {
+            self.ledger.creating(name, &group.name, now_ms);
+        }
+        let calls = named.iter().map(|(name, group)| {
+            let pod = manifest::pod(group, &self.keeper.cluster, &owner, name);
+            self.api.create_pod(pod)
+        });
+        let outcomes = join_all(calls).await;
+        let outcomes: Vec<(String, String, Result<(), CallError>)> = named
+            .into_iter()
+            .zip(outcomes)
+            .map(|((name, group), outcome)| (name, group.name.clone(), outcome))
+            .collect();
+        let mut refused = BTreeMap::new();
+        for (name, group, outcome) in outcomes {
+            match outcome {
+                Ok(()) => self.ledger.accepted(&group),
+                Err(error) => {
+                    // Without the name, the same trouble has the same words each time.
+                    let reason = error.to_string().replace(&format!("\"{name}\" "), "");
+                    refused.insert(group.clone(), (name, reason, error));
+                }
+            }
+        }
+        self.note_refusals(&owner, refused).await;
+    }
+
+    /// One refusal per group and plan, however many pods it was.
+    async fn note_refusals(
+        &mut self,
+        owner: &Owner,
+        refused: BTreeMap<String, (String, String, CallError)>,
+    ) {
+        let now_ms = self.now_ms();
+        for (group, (name, reason, error)) in refused {
+            warn!(group, reason, "no pod for the group");
+            match error {
+                CallError::Refused(_) | CallError::NotFound(_) => {
+                    self.ledger.refused(&name, &group, reason.clone(), now_ms);
+                }
+                // It may exist.
+                CallError::Away(_) => self.ledger.unanswered(&group, reason.clone(), now_ms),
+            }
+            if self.warned.get(&group) != Some(&reason) {
+                let note = format!("no pod for worker group {group}: {reason}");
+                if let Err(error) = self.api.warn(owner, "PodRefused", &note).await {
+                    warn!(%error, "the event cannot be written");
+                }
+                self.warned.insert(group, reason);
+            }
+        }
+    }
+
+    /// Tells the head, once, which pods are gone: their workers are not waited for.
+    async fn tell_gone(&mut self, pods: &Pods) {
+        let alive: BTreeSet<String> = pods
+            .iter()
+            .filter(|(_, pod)| pod.stage != Stage::Ended)
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        for uid in self.alive.difference(&alive) {
+            // Nobody listens: the head ends.
+            let _ = self.keeper.notices.send(Notice::PodGone(uid.clone())).await;
+        }
+        self.alive = alive;
+    }
+
+    /// Tells the head what goes and what is in the way, when that changed.
+    async fn tell(&mut self, seen: &Seen, survey: &Survey) {
+        let grace_ms = |group: &str| {
+            let group = self.keeper.groups.iter().find(|held| held.name == group);
+            group.map_or(0, |group| group.grace_ms)
+        };
+        let leaving = seen.pods.iter().filter_map(|(uid, pod)| {
+            if pod.terminating {
+                // The other half is for the requests in flight.
+                Some((uid.clone(), grace_ms(&pod.group) / 2))
+            } else {
+                let ours = self.ledger.is_draining(uid);
+                ours.then(|| (uid.clone(), OWN_REPLACE_MS_MAX))
+            }
+        });
+        let supply = Supply {
+            on_demand: true,
+            leaving: leaving.collect(),
+            trouble: trouble(&seen.trouble, &self.ledger, survey),
+        };
+        if supply != self.supply {
+            self.supply.clone_from(&supply);
+            let _ = self.keeper.notices.send(Notice::Supplied(supply)).await;
+        }
+    }
+
+    async fn keep_budgets(&mut self, pods: &Pods, survey: &Survey, now_ms: u64) {
+        if Instant::now() < self.budgets_after {
+            return;
+        }
+        let wanted = budgets(&self.keeper.groups, pods, &self.ledger, survey, now_ms);
+        let changed: Vec<(String, Option<u32>)> = self
+            .keeper
+            .groups
+            .iter()
+            .map(|group| (group.name.clone(), wanted.get(&group.name).copied()))
+            .filter(|(group, wanted)| self.budgets.get(group) != Some(wanted))
+            .collect();
+        if changed.is_empty() {
+            return;
+        }
+        let outcome = self.set_budgets(changed).await;
+        if let Err(error) = outcome {
+            warn!(%error, "a disruption budget cannot be set, it is tried again");
+            self.budgets_after = Instant::now() + BUDGET_PAUSE;
+        }
+    }
+
+    async fn set_budgets(&mut self, changed: Vec<(String, Option<u32>)>) -> Result<(), CallError> {
+        let owner = self.api.owner().await?;
+        for (group, wanted) in changed {
+            self.api.set_budget(&group, &owner, wanted).await?;
+            self.budgets.insert(group, wanted);
+        }
+        Ok(())
+    }
+
+    fn pod_name(&self, group: &Group) -> String {
+        let random = ids::replica_id();
+        let suffix = &random[..NAME_SUFFIX_CHARS];
+        format!("{}-{}-{suffix}", self.keeper.cluster, group.name)
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}

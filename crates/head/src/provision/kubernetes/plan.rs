@@ -1,0 +1,400 @@
+//! Which pods to make and which to take away, each with its reason. Pure: the groups, the pods
+//! that a synced watch shows, what the head needs, the ledger and the time are arguments.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::groups::Group;
+use super::ledger::{Ledger, Spell};
+use super::pods::{PodView, Pods, Stage};
+use super::survey::{Standing, Survey};
+use crate::world::Resources;
+use crate::world::resources::GPU;
+use crate::world::supply::Demand;
+
+/// Pods created by one plan; the next one follows as soon as these are seen.
+pub const CREATIONS_PER_PLAN_MAX: usize = 32;
+
+/// A pod on its way that nobody waits for any more goes after this, or after its group's idle
+/// timeout if that is shorter: demand that comes and goes within it moves nothing.
+pub const UNNEEDED_MS: u64 = 5_000;
+
+/// A pod whose worker does not join within this time is replaced: pulling a large image and
+/// starting takes minutes.
+pub const STARTUP_MS_MAX: u64 = 600_000;
+
+/// A worker that lost its session is back within this time, or never had one.
+const REJOIN_MS_MAX: u64 = 30_000;
+
+/// New pods beyond the others while a template is rolled out.
+pub const SURGE: u32 = 1;
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Make a pod of the group.
+    Create { group: String },
+    /// Take its replicas away, then the pod.
+    Drain { uid: String, name: String },
+    /// Delete exactly this pod.
+    Delete { uid: String, name: String },
+}
+
+/// Why.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reason {
+    /// Fewer pods than the group's min.
+    BelowMin { count: u32, min: u32 },
+    /// Replicas that no pod has room for.
+    NoRoom { need: Resources },
+    /// Fewer free pods than the group's headroom.
+    Headroom { free: u32, headroom: u32 },
+    /// The template changed: a pod of the new one comes first.
+    NewTemplate,
+    /// The template changed: a pod of the new one is there.
+    OldTemplate,
+    /// Its group is not in the file any more.
+    NoSuchGroup,
+    /// It has had no replicas for that long.
+    Idle { ms: u64 },
+    /// Nobody waits for it any more.
+    Unneeded,
+    /// Its worker has not joined for that long.
+    NeverJoined { ms: u64 },
+    /// Nothing is left in it.
+    Drained,
+    /// Its containers have ended.
+    Ended,
+}
+
+/// An action and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    pub action: Action,
+    pub reason: Reason,
+}
+
+struct Planner<'a> {
+    groups: &'a [Group],
+    pods: &'a Pods,
+    demand: &'a Demand,
+    ledger: &'a Ledger,
+    survey: &'a Survey,
+    now_ms: u64,
+    planned: Vec<Planned>,
+    /// What this plan adds to each group's count.
+    added: BTreeMap<String, u32>,
+    /// What it takes from it.
+    taken: BTreeMap<String, u32>,
+}
+
+/// Decides. An unsynced demand decides nothing; the pods must be those of a synced watch.
+pub fn plan(
+    groups: &[Group],
+    pods: &Pods,
+    demand: &Demand,
+    ledger: &Ledger,
+    survey: &Survey,
+    now_ms: u64,
+) -> Vec<Planned> {
+    if !demand.synced {
+        return Vec::new();
+    }
+    let mut planner = Planner {
+        groups,
+        pods,
+        demand,
+        ledger,
+        survey,
+        now_ms,
+        planned: Vec::new(),
+        added: BTreeMap::new(),
+        taken: BTreeMap::new(),
+    };
+    planner.finish();
+    planner.meet_demand();
+    for group in groups {
+        planner.reach_min(group);
+        planner.roll(group);
+        planner.shrink(group);
+    }
+    planner.planned
+}
+
+// === impl Planner ===
+
+impl Planner<'_> {
+    /// Deletes what has ended or drained, and drains what no group wants.
+    fn finish(&mut self) {
+        for (uid, pod) in self.pods {
+            let worker = self.demand.workers.get(uid);
+            let empty = worker.is_none_or(|worker| worker.draining && worker.replicas == 0);
+            match self.survey.standing(uid) {
+                Standing::Ended if !pod.terminating => self.delete(uid, pod, Reason::Ended),
+                Standing::Leaving if self.ledger.is_draining(uid) && !pod.terminating && empty => {
+                    self.delete(uid, pod, Reason::Drained);
+                }
+                Standing::Starting | Standing::Joined { .. } => {
+                    if !self.groups.iter().any(|group| group.name == pod.group) {
+                        self.drain(uid, &pod.group, Reason::NoSuchGroup);
+                    }
+                }
+                Standing::Leaving | Standing::Ended => {}
+            }
+        }
+    }
+
+    /// Makes pods for the replicas that no pod has room for, the best group first.
+    fn meet_demand(&mut self) {
+        let mut fresh: Vec<(usize, Resources)> = Vec::new();
+        for need in &self.survey.unmet {
+            let room = fresh
+                .iter_mut()
+                .find(|(group, free)| free.has_room_for(need, &self.groups[*group].resources));
+            if let Some((_, free)) = room {
+                free.take(need);
+                continue;
+            }
+            if let Some(index) = self.group_for(need) {
+                let group = &self.groups[index];
+                let mut free = group.resources.clone();
+                free.take(need);
+                fresh.push((index, free));
+                self.create(group, Reason::NoRoom { need: need.clone() });
+            }
+        }
+    }
+
+    /// The group whose pod the need gets: by priority, then one without GPUs that nobody asked
+    /// for, then by order in the file.
+    fn group_for(&self, need: &Resources) -> Option<usize> {
+        (0..self.groups.len())
+            .filter(|index| {
+                let group = &self.groups[*index];
+                group.resources.has_room_for(need, &group.resources) && self.may_grow(group, 0)
+            })
+            .min_by_key(|index| {
+                let group = &self.groups[*index];
+                let wasted_gpus = group.resources.parts(GPU) - need.parts(GPU);
+                (std::cmp::Reverse(group.priority), wasted_gpus, *index)
+            })
+    }
+
+    fn reach_min(&mut self, group: &Group) {
+        while self.count(group) < group.min && self.may_grow(group, 0) {
+            let count = self.count(group);
+            let min = group.min;
+            self.create(group, Reason::BelowMin { count, min });
+        }
+        let idle = self.joined(group).filter(|(_, _, replicas)| *replicas == 0);
+        let spare = self.survey.spare.get(&group.name).copied().unwrap_or(0);
+        let mut free = idle.count() as u32 + spare;
+        while free < group.headroom && self.may_grow(group, 0) {
+            let headroom = group.headroom;
+            self.create(group, Reason::Headroom { free, headroom });
+            free += 1;
+        }
+    }
+
+    /// A changed template: a new pod comes, then an old one drains, one after the other.
+    fn roll(&mut self, group: &Group) {
+        let is_old = |pod: &PodView| pod.generation != group.generation;
+        let old = self.joined(group).filter(|(_, pod, _)| is_old(pod));
+        // The one with the fewest replicas is the quickest to go.
+        let Some((uid, _, replicas)) = old.min_by_key(|(_, _, replicas)| *replicas) else {
+            return self.drop_old_starters(group);
+        };
+        let uid = uid.clone();
+        let leaving = self.pods.iter().any(|(uid, pod)| {
+            pod.group == group.name && self.survey.standing(uid) == Standing::Leaving
+        });
+        let fresh = self.joined(group).any(|(_, pod, n)| n == 0 && !is_old(pod));
+        let not_needed = replicas == 0 && self.count(group) > group.min;
+        if fresh || not_needed {
+            // One at a time, so that the replicas of one find the room of the new one.
+            if !leaving {
+                self.drain(&uid, &group.name, Reason::OldTemplate);
+            }
+        } else if !leaving && self.coming(group) == 0 && self.may_grow(group, SURGE) {
+            self.create(group, Reason::NewTemplate);
+        }
+    }
+
+    fn drop_old_starters(&mut self, group: &Group) {
+        let old = self.pods.iter().filter(|(uid, pod)| {
+            let waited = self.ledger.away_ms(uid, self.now_ms);
+            let may_serve = pod.stage == Stage::Running
+                && (self.ledger.has_joined(uid) || waited < REJOIN_MS_MAX);
+            pod.group == group.name
+                && pod.generation != group.generation
+                && !may_serve
+                && self.survey.standing(uid) == Standing::Starting
+        });
+        let old: Vec<String> = old.map(|(uid, _)| uid.clone()).collect();
+        for uid in old {
+            self.drain(&uid, &group.name, Reason::OldTemplate);
+        }
+    }
+
+    /// Takes away what nobody needs: pods on their way before those that are there.
+    fn shrink(&mut self, group: &Group) {
+        let pods = self.pods;
+        let mut candidates = Vec::new();
+        for (uid, pod) in pods.iter().filter(|(_, pod)| pod.group == group.name) {
+            let been = |spell| self.ledger.spell_ms(uid, spell, self.now_ms);
+            match self.survey.standing(uid) {
+                Standing::Starting => {
+                    let waited = self.ledger.away_ms(uid, self.now_ms);
+                    let unneeded = match pod.stage {
+                        Stage::Unschedulable if self.is_wanted(uid, group) => 0,
+                        Stage::Unschedulable => been(Spell::Unschedulable),
+                        Stage::Pending | Stage::Running | Stage::Ended => been(Spell::Unneeded),
+                    };
+                    if unneeded > 0 && unneeded >= UNNEEDED_MS.min(group.idle_timeout_ms) {
+                        candidates.push((0, uid, Reason::Unneeded));
+                    } else if waited >= STARTUP_MS_MAX && pod.stage != Stage::Unschedulable {
+                        self.drain(uid, &group.name, Reason::NeverJoined { ms: waited });
+                    }
+                }
+                Standing::Joined { replicas: 0 } => {
+                    let ms = been(Spell::Idle);
+                    // While a template is rolled out, new pods are empty for a reason.
+                    if ms >= group.idle_timeout_ms && !self.is_rolling(group) {
+                        candidates.push((1, uid, Reason::Idle { ms }));
+                    }
+                }
+                Standing::Joined { .. } | Standing::Leaving | Standing::Ended => {}
+            }
+        }
+        candidates.sort_by_key(|(order, _, _)| *order);
+        let idle = self.joined(group).filter(|(_, _, replicas)| *replicas == 0);
+        let mut free = idle.count() as u32 + self.survey.spare.get(&group.name).unwrap_or(&0);
+        for (_, uid, reason) in candidates {
+            if self.count(group) <= group.min || free <= group.headroom {
+                return;
+            }
+            if !self.is_planned(uid) {
+                free -= 1;
+                self.drain(uid, &group.name, reason);
+            }
+        }
+    }
+
+    // --- looking ---
+
+    /// Whether somebody waits for the pod, or would if it had a node.
+    fn is_wanted(&self, uid: &str, group: &Group) -> bool {
+        let mut unmet = self.survey.unmet.iter();
+        let fits = |need| group.resources.has_room_for(need, &group.resources);
+        self.survey.is_needed(uid) || unmet.any(fits)
+    }
+
+    fn joined<'b>(
+        &'b self,
+        group: &'b Group,
+    ) -> impl Iterator<Item = (&'b String, &'b PodView, usize)> {
+        let ours = self.pods.iter().filter(|(_, pod)| pod.group == group.name);
+        ours.filter_map(|(uid, pod)| match self.survey.standing(uid) {
+            Standing::Joined { replicas } => Some((uid, pod, replicas)),
+            Standing::Starting | Standing::Leaving | Standing::Ended => None,
+        })
+    }
+
+    fn is_rolling(&self, group: &Group) -> bool {
+        let mut joined = self.joined(group);
+        joined.any(|(_, pod, _)| pod.generation != group.generation)
+    }
+
+    fn count(&self, group: &Group) -> u32 {
+        let added = self.added.get(&group.name).copied().unwrap_or(0);
+        let taken = self.taken.get(&group.name).copied().unwrap_or(0);
+        (self.survey.count(&group.name) + added).saturating_sub(taken)
+    }
+
+    fn coming(&self, group: &Group) -> u32 {
+        let coming = self.survey.coming.get(&group.name).copied().unwrap_or(0);
+        coming + self.added.get(&group.name).copied().unwrap_or(0)
+    }
+
+    /// Whether the group may have one more pod.
+    fn may_grow(&self, group: &Group, surge: u32) -> bool {
+        let creations = self.added.values().sum::<u32>() as usize;
+        self.count(group) < group.max + surge
+            && creations < CREATIONS_PER_PLAN_MAX
+            && !self.ledger.is_paused(&group.name, self.now_ms)
+            && !self.survey.unschedulable.contains(&group.name)
+    }
+
+    fn is_planned(&self, uid: &str) -> bool {
+        self.planned.iter().any(|planned| match &planned.action {
+            Action::Drain { uid: taken, .. } | Action::Delete { uid: taken, .. } => taken == uid,
+            Action::Create { .. } => false,
+        })
+    }
+
+    // --- doing ---
+
+    fn create(&mut self, group: &Group, reason: Reason) {
+        *self.added.entry(group.name.clone()).or_default() += 1;
+        let action = Action::Create {
+            group: group.name.clone(),
+        };
+        self.planned.push(Planned { action, reason });
+    }
+
+    fn drain(&mut self, uid: &str, group: &str, reason: Reason) {
+        if self.is_planned(uid) {
+            return;
+        }
+        *self.taken.entry(group.to_owned()).or_default() += 1;
+        let name = self.pods.get(uid).map(|pod| pod.name.clone());
+        let action = Action::Drain {
+            uid: uid.to_owned(),
+            name: name.unwrap_or_default(),
+        };
+        self.planned.push(Planned { action, reason });
+    }
+
+    fn delete(&mut self, uid: &str, pod: &PodView, reason: Reason) {
+        if self.ledger.may_delete(uid, self.now_ms) {
+            let action = Action::Delete {
+                uid: uid.to_owned(),
+                name: pod.name.clone(),
+            };
+            self.planned.push(Planned { action, reason });
+        }
+    }
+}
+
+impl fmt::Display for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.action {
+            Action::Create { group } => write!(f, "create a pod of group {group}")?,
+            Action::Drain { name, .. } => write!(f, "drain pod {name}")?,
+            Action::Delete { name, .. } => write!(f, "delete pod {name}")?,
+        }
+        write!(f, ": {}", self.reason)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::BelowMin { count, min } => {
+                write!(f, "{count} pods where at least {min} shall be")
+            }
+            Reason::NoRoom { need } => write!(f, "a replica that needs {need} finds no room"),
+            Reason::Headroom { free, headroom } => {
+                write!(f, "{free} free pods where {headroom} shall be")
+            }
+            Reason::NewTemplate => f.write_str("the template changed, a new pod comes first"),
+            Reason::OldTemplate => f.write_str("it is of an older template"),
+            Reason::NoSuchGroup => f.write_str("its group is not configured any more"),
+            Reason::Idle { ms } => write!(f, "no replicas for {} s", ms / 1_000),
+            Reason::Unneeded => f.write_str("nobody waits for it any more"),
+            Reason::NeverJoined { ms } => write!(f, "no worker joined within {} s", ms / 1_000),
+            Reason::Drained => f.write_str("nothing is left in it"),
+            Reason::Ended => f.write_str("its containers have ended"),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What the provisioner says of the workers that it can make and of those that go.
+
+use std::collections::BTreeMap;
+
+use super::observed::Worker;
+use super::rollout::DRAIN_REPLACE_MS_MAX;
+use super::{Now, Resources, WorkerId, World};
+
+/// What the provisioner last said; the default is one that makes nothing on demand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Supply {
+    /// Room that is missing may still come, so nothing is given up for the lack of it.
+    pub on_demand: bool,
+    /// Pods that are about to go, and how long their replicas are kept for replacements.
+    pub leaving: BTreeMap<String, u64>,
+    /// Why no more workers come; empty: nothing is in the way.
+    pub trouble: String,
+}
+
+/// What workers are needed for, and how those that exist are doing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Demand {
+    /// False: the head does not know yet what runs, so nothing may be concluded.
+    pub synced: bool,
+    /// Needs of replicas that found no room, one each.
+    pub unplaced: Vec<Resources>,
+    /// Workers in pods, by pod.
+    pub workers: BTreeMap<String, PodWorker>,
+}
+
+/// The worker in a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodWorker {
+    /// Replicas that exist there or are about to.
+    pub replicas: usize,
+    /// It takes no more replicas.
+    pub draining: bool,
+    /// It has a session.
+    pub connected: bool,
+}
+
+// === impl World ===
+
+impl World {
+    /// Takes over what the provisioner says.
+    pub(super) fn supplied(&mut self, supply: Supply, now: Now) {
+        for worker in self.workers.values_mut() {
+            if supply.takes_away(worker) {
+                worker.draining = true;
+                worker.draining_since_ms.get_or_insert(now.ms);
+            }
+        }
+        self.supply = supply;
+    }
+
+    /// A pod is gone, and the worker in it.
+    pub(super) fn pod_gone(&mut self, pod: &str, now: Now) {
+        let gone: Vec<WorkerId> = self
+            .workers
+            .values()
+            .filter(|worker| worker.pod() == Some(pod))
+            .map(|worker| worker.id.clone())
+            .collect();
+        for id in gone {
+            self.worker_lost(&id, "its pod is gone", now);
+        }
+    }
+
+    /// How long the replicas of a worker that leaves are kept for their replacements to come up.
+    pub(super) fn replace_ms_max(&self, worker: &Worker) -> u64 {
+        let pod = worker.pod();
+        pod.and_then(|pod| self.supply.leaving.get(pod))
+            .copied()
+            .unwrap_or(DRAIN_REPLACE_MS_MAX)
+    }
+
+    /// What the provisioner shall know; nothing for one that makes nothing on demand.
+    pub fn demand(&self, unplaced: &[Resources], now: Now) -> Demand {
+        if !self.supply.on_demand {
+            return Demand::default();
+        }
+        let mut assigned: BTreeMap<&WorkerId, usize> = BTreeMap::new();
+        for (_, deployment) in self.deployments() {
+            for replica in deployment.replicas.values() {
+                *assigned.entry(&replica.worker).or_default() += 1;
+            }
+        }
+        let in_pods = self.workers.values().filter_map(|worker| {
+            let assigned = assigned.get(&worker.id).copied().unwrap_or(0);
+            let worker_view = PodWorker {
+                replicas: assigned.max(worker.replicas.len()),
+                draining: worker.draining,
+                connected: worker.disconnected_since_ms.is_none(),
+            };
+            Some((worker.pod()?.to_owned(), worker_view))
+        });
+        Demand {
+            synced: self.is_synced(now),
+            unplaced: unplaced.to_vec(),
+            workers: in_pods.collect(),
+        }
+    }
+}
+
+// === impl Supply ===
+
+impl Supply {
+    /// Whether the worker's pod is about to go.
+    pub fn takes_away(&self, worker: &Worker) -> bool {
+        let pod = worker.pod();
+        pod.is_some_and(|pod| self.leaving.contains_key(pod))
+    }
+}
