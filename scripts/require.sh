@@ -12,6 +12,7 @@ for tool in "$@"; do
     cargo) need cargo "builds Mobula" "Install Rust with rustup; rust-toolchain.toml names the version." 
            need cc "links Rust programs" "Install a C compiler (package gcc or build-essential)." ;;
     python3) need python3 "runs the end-to-end tests" "Install Python 3.10, 3.11, 3.12 or 3.13 with its venv module." ;;
+    go) need go "builds the Kubernetes control plane of the tests" "Install Go 1.26 or newer." ;;
     npm) need npm "fetches the default models where the model hub is not reachable" "Install Node.js with npm." ;;
     *) need "$tool" "needed here" "Install it." ;;
   esac

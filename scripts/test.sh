@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All tests, or one part: check | unit | chart | e2e. By itself only: compat, which installs older
+# All tests, or one part: check | unit | chart | e2e | kubernetes. By itself only: compat, which installs older
 # Rays (hundreds of megabytes each). The last line counts what ran:
 #   mobula: N passed, N failed
 # A part that cannot run counts as a failure and says why.
@@ -46,6 +46,17 @@ e2e() {
   step "end to end" "$venv/bin/pytest" tests/e2e -q --tb=short -p no:cacheprovider
 }
 
+kubernetes() {
+  export MOBULA_BIN="$PWD/target/release/mobula"
+  step "release build" cargo build --release --locked -p mobula || return
+  # What is missing is said, and fetched or built, before a test waits for it.
+  step "Kubernetes" scripts/fetch_kubernetes.sh || return
+  step "kubectl" scripts/fetch_kubectl.sh || return
+  local venv
+  venv="$(tests/setup.sh)" || { echo "FAILED: tests/setup.sh"; broken=$((broken + 1)); return; }
+  step "on Kubernetes" "$venv/bin/pytest" tests/kubernetes -q --tb=short
+}
+
 compat() {
   export MOBULA_BIN="$PWD/target/release/mobula"
   step "release build" cargo build --release --locked -p mobula || return
@@ -58,9 +69,9 @@ compat() {
 
 scripts/require.sh cargo python3 || { echo "0 passed, 1 failed"; exit 1; }
 case "$part" in
-  all) check; unit; chart; e2e ;;
-  check | unit | chart | e2e | compat) "$part" ;;
-  *) echo "usage: scripts/test.sh [check|unit|chart|e2e|compat]" >&2; exit 2 ;;
+  all) check; unit; chart; e2e; kubernetes ;;
+  check | unit | chart | e2e | kubernetes | compat) "$part" ;;
+  *) echo "usage: scripts/test.sh [check|unit|chart|e2e|kubernetes|compat]" >&2; exit 2 ;;
 esac
 
 # cargo: "test result: ok. 12 passed; 0 failed; …"; pytest: "3 failed, 40 passed in 9.1s".

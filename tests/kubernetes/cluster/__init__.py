@@ -1,0 +1,1 @@
+"""A Kubernetes of one machine, and a Mobula cluster in it."""

@@ -1,0 +1,186 @@
+"""Nodes without machines: a pod's container `worker` becomes a real process on this one.
+
+What a kubelet does that the head and its workers notice: phases and conditions, the downward API,
+restarts, SIGTERM and SIGKILL, and the object's end. All pods have this machine's loopback address.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import requests
+from support import processes
+from support.config import Json
+
+from .control_plane import ControlPlane
+
+NODES = ["node-one", "node-two"]
+POD_IP = "127.0.0.1"
+RESTART_PAUSE_S = 0.5
+WATCH_PAUSE_S = 0.2
+
+
+class Pod:
+    """One pod's process and the thread that looks after it."""
+
+    def __init__(self, kubelet: Kubelet, pod: Json) -> None:
+        self.kubelet, self.pod = kubelet, pod
+        meta = pod["metadata"]
+        self.name, self.uid = meta["name"], meta["uid"]
+        self.path = f"/api/v1/namespaces/{meta['namespace']}/pods/{self.name}"
+        self.told_to_end = threading.Event()
+        self.grace_s = 0.0
+        threading.Thread(target=self._live, daemon=True).start()
+
+    def end(self, grace_s: float) -> None:
+        self.grace_s = grace_s
+        self.told_to_end.set()
+
+    def _live(self) -> None:
+        restarts = self.pod["spec"].get("restartPolicy") != "Never"
+        code: int | None = None
+        while not self.told_to_end.is_set():
+            process = self._start()
+            self._say("Running", True)
+            code = self._watch(process)
+            if code == 0 or not restarts:
+                break
+            self._say("Running", False)
+            self.told_to_end.wait(RESTART_PAUSE_S)
+        if not self.told_to_end.is_set():
+            self._say("Succeeded" if code == 0 else "Failed", False)
+            self.told_to_end.wait()
+        self._remove()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        [container] = [c for c in self.pod["spec"]["containers"] if c["name"] == "worker"]
+        command = [*container.get("command", []), *container.get("args", [])]
+        environ = {**os.environ, processes.MARK: self.kubelet.mark, **self._env(container)}
+        with (self.kubelet.folder / f"{self.name}.log").open("ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environ)
+
+    def _env(self, container: Json) -> dict[str, str]:
+        facts = {
+            "metadata.uid": self.uid,
+            "metadata.name": self.name,
+            "status.podIP": POD_IP,
+            "spec.nodeName": self.pod["spec"]["nodeName"],
+        }
+        return {
+            entry["name"]: entry["value"]
+            if "value" in entry
+            else facts[entry["valueFrom"]["fieldRef"]["fieldPath"]]
+            for entry in container.get("env", [])
+        }
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> int:
+        """Until the process has ended, by itself or because the pod shall."""
+        ended = threading.Thread(target=process.wait, daemon=True)
+        ended.start()
+        while not self.told_to_end.is_set():
+            ended.join(0.02)
+            if not ended.is_alive():
+                return process.returncode
+        process.send_signal(signal.SIGTERM)
+        ended.join(self.grace_s)
+        if ended.is_alive():
+            process.kill()
+            ended.join()
+        return process.returncode
+
+    def _say(self, phase: str, ready: bool) -> None:
+        is_ready = "True" if ready else "False"
+        self.kubelet.insist("PATCH", f"{self.path}/status", {
+            "metadata": {"uid": self.uid},
+            "status": {
+                "phase": phase,
+                "podIP": POD_IP,
+                "podIPs": [{"ip": POD_IP}],
+                "conditions": [
+                    {"type": kind, "status": is_ready} for kind in ("Ready", "ContainersReady")
+                ],
+            },
+        })  # fmt: skip
+
+    def _remove(self) -> None:
+        body = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
+        self.kubelet.insist("DELETE", self.path, body)
+
+
+class Kubelet:
+    """All nodes."""
+
+    def __init__(self, plane: ControlPlane, nodes: list[str], mark: str) -> None:
+        self.plane, self.nodes, self.mark = plane, nodes, mark
+        self.folder: Path = plane.folder / "pods"
+        self.folder.mkdir()
+        self.pods: dict[str, Pod] = {}
+        self.stopping = threading.Event()
+
+    def start(self) -> Kubelet:
+        for name in self.nodes:
+            self.plane.done("POST", "/api/v1/nodes", {"metadata": {"name": name}})
+            room = {"cpu": "64", "memory": "64Gi", "pods": "100"}
+            ready = {"type": "Ready", "status": "True"}
+            status = {"capacity": room, "allocatable": room, "conditions": [ready]}
+            self.plane.patch(f"/api/v1/nodes/{name}/status", {"status": status})
+            # Every new node is tainted until somebody says that it is ready.
+            self.plane.patch(f"/api/v1/nodes/{name}", {"spec": {"taints": None}}, "merge-patch")
+        threading.Thread(target=self._follow, daemon=True).start()
+        return self
+
+    def stop(self) -> None:
+        self.stopping.set()
+        for pod in list(self.pods.values()):
+            pod.end(0)
+
+    def log_tails(self) -> str:
+        """The ends of what the pods printed."""
+        logs = sorted(self.folder.glob("*.log"))
+        return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-800:]}" for log in logs)
+
+    def insist(self, method: str, path: str, body: Json) -> None:
+        """A call that is repeated while the API server is away."""
+        kind = "strategic-merge-patch+json" if method == "PATCH" else "json"
+        headers = {"Content-Type": f"application/{kind}"}
+        while not self.stopping.is_set():
+            try:
+                answer = self.plane.call(method, path, body, headers=headers)
+                # Gone or another pod of that name: nothing is left to say.
+                if answer.ok or answer.status_code in (404, 409, 422):
+                    return
+            except (requests.RequestException, OSError):
+                pass
+            self.stopping.wait(WATCH_PAUSE_S)
+
+    def _follow(self) -> None:
+        """Lists and watches; a break starts over, and what is known already stays as it is."""
+        while not self.stopping.is_set():
+            try:
+                listed = self.plane.get("/api/v1/pods")
+                for pod in listed["items"]:
+                    self._see(pod)
+                version = listed["metadata"]["resourceVersion"]
+                path = f"/api/v1/pods?watch=1&resourceVersion={version}"
+                with self.plane.call("GET", path, stream=True, timeout=(5, 300)) as stream:
+                    for line in stream.iter_lines(chunk_size=None):
+                        event = json.loads(line)
+                        if event["type"] in ("ADDED", "MODIFIED"):
+                            self._see(event["object"])
+            except (requests.RequestException, OSError, AssertionError):
+                self.stopping.wait(WATCH_PAUSE_S)
+
+    def _see(self, pod: Json) -> None:
+        meta = pod["metadata"]
+        if pod["spec"].get("nodeName") not in self.nodes:
+            return
+        mine = self.pods.get(meta["uid"])
+        if mine is None:
+            mine = self.pods[meta["uid"]] = Pod(self, pod)
+        if "deletionTimestamp" in meta:
+            mine.end(meta.get("deletionGracePeriodSeconds", 30))
