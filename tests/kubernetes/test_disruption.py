@@ -54,6 +54,25 @@ def test_kubectl_drain_of_each_node_in_turn_loses_no_request(house: House) -> No
     assert before.isdisjoint(house.wait_pods(2)), "every pod was on one of the nodes"
 
 
+def test_a_cordoned_node_is_left_before_anything_is_evicted(house: House) -> None:
+    house.start(group(min=1, max=1))
+    house.deploy(sleep(2))
+    house.wait_running("sleep")
+    [(old, pod)] = house.pods().items()
+    node = f"/api/v1/nodes/{pod['spec']['nodeName']}"
+    with Load(house.http_port, "/sleep") as load:
+        load.wait_for_more()
+        house.plane.patch(node, {"spec": {"unschedulable": True}})
+        try:
+            wait_until(lambda: old not in house.pods(), "the pod is gone", WAIT_S)
+        finally:
+            house.plane.patch(node, {"spec": {"unschedulable": False}})
+        load.wait_for_more()
+    assert load.failed() == []
+    [new] = house.wait_pods(1).values()
+    assert new["spec"]["nodeName"] != pod["spec"]["nodeName"]
+
+
 def test_a_dead_api_server_stops_no_request_and_pods_are_made_again_when_it_is_back(
     house: House,
 ) -> None:

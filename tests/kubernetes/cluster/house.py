@@ -76,6 +76,20 @@ class House:
                 "kind": "ServiceAccount", "name": "head", "namespace": self.namespace,
             }],
         })  # fmt: skip
+        # Beyond the Role: cordons are seen before anything is evicted.
+        everywhere = "/apis/rbac.authorization.k8s.io/v1"
+        name = f"{self.namespace}-nodes"
+        rule = {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]}
+        self._post(f"{everywhere}/clusterroles", {"metadata": {"name": name}, "rules": [rule]})
+        self._post(f"{everywhere}/clusterrolebindings", {
+            "metadata": {"name": name},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name,
+            },
+            "subjects": [{
+                "kind": "ServiceAccount", "name": "head", "namespace": self.namespace,
+            }],
+        })  # fmt: skip
         asked = {"spec": {"expirationSeconds": 3600}}
         answer = self._post(f"{core}/serviceaccounts/head/token", asked)
         token = answer["status"]["token"]

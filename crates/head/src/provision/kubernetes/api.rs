@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -43,6 +43,8 @@ pub enum CallError {
 #[derive(Clone)]
 pub struct ClusterApi {
     pub pods: Api<Pod>,
+    /// Readable only where a ClusterRole says so.
+    pub nodes: Api<Node>,
     /// Pods with all fields of the template, those that we do not know included.
     raw_pods: Api<DynamicObject>,
     config_maps: Api<ConfigMap>,
@@ -68,6 +70,7 @@ impl ClusterApi {
         let pod = ApiResource::erase::<Pod>(&());
         Ok(ClusterApi {
             pods: Api::namespaced(client.clone(), &namespace),
+            nodes: Api::all(client.clone()),
             raw_pods: Api::namespaced_with(client.clone(), &namespace, &pod),
             config_maps: Api::namespaced(client.clone(), &namespace),
             budgets: Api::namespaced(client.clone(), &namespace),

@@ -10,16 +10,17 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::action::{Action, Planned};
 use super::api::{CallError, ClusterApi};
 use super::budget::budgets;
 use super::groups::Group;
 use super::ledger::Ledger;
 use super::manifest::{self, Owner};
-use super::plan::{Action, Planned, plan};
-use super::pods::{Pods, Stage};
+use super::plan::plan;
+use super::pods::{PodView, Pods, Stage};
 use super::survey::Survey;
 use super::trouble::trouble;
-use super::watch::{Seen, follow};
+use super::watch::{NODES_PAUSE_MAX, PODS_PAUSE_MAX, Seen, follow};
 use crate::provision::Notice;
 use crate::world::supply::{Demand, Supply};
 
@@ -77,7 +78,11 @@ impl Keeper {
             tokio::time::sleep(CONNECT_PAUSE).await;
         };
         let (seen_in, seen) = watch::channel(Seen::default());
-        let watching = follow(api.pods.clone(), self.cluster.clone(), seen_in);
+        let selector = format!("{}={}", manifest::CLUSTER_LABEL, self.cluster);
+        let watching = follow(api.pods.clone(), selector, PODS_PAUSE_MAX, seen_in);
+        // Without the right to read nodes, none counts as cordoned.
+        let (nodes_in, nodes) = watch::channel(Seen::default());
+        let watching_nodes = follow(api.nodes.clone(), String::new(), NODES_PAUSE_MAX, nodes_in);
         let shell = Shell {
             keeper: self,
             api,
@@ -91,7 +96,8 @@ impl Keeper {
         };
         tokio::select! {
             () = watching => {}
-            () = shell.run(seen) => {}
+            () = watching_nodes => {}
+            () = shell.run(seen, nodes) => {}
         }
     }
 }
@@ -99,38 +105,44 @@ impl Keeper {
 // === impl Shell ===
 
 impl Shell {
-    async fn run(mut self, mut seen: watch::Receiver<Seen>) {
+    async fn run(
+        mut self,
+        mut seen: watch::Receiver<Seen<PodView>>,
+        mut nodes: watch::Receiver<Seen<bool>>,
+    ) {
         while !self.keeper.notices.is_closed() {
-            let now = seen.borrow_and_update().clone();
+            let mut now = seen.borrow_and_update().clone();
+            mark_cordoned(&mut now.objects, &nodes.borrow_and_update().objects);
             let demand = self.keeper.demand.borrow_and_update().clone();
             self.pass(&now, &demand).await;
             tokio::select! {
                 Ok(()) = seen.changed() => {}
+                Ok(()) = nodes.changed() => {}
                 Ok(()) = self.keeper.demand.changed() => {}
                 () = tokio::time::sleep(TICK) => {}
             }
         }
     }
 
-    async fn pass(&mut self, seen: &Seen, demand: &Demand) {
+    async fn pass(&mut self, seen: &Seen<PodView>, demand: &Demand) {
         let now_ms = self.now_ms();
         if !seen.synced {
             // What goes is still true; nothing else is known.
             self.tell(seen, &Survey::default()).await;
             return;
         }
-        self.tell_gone(&seen.pods).await;
-        self.ledger.forget(&seen.pods, now_ms);
+        self.tell_gone(&seen.objects).await;
+        self.ledger.forget(&seen.objects, now_ms);
         let groups = &self.keeper.groups;
         // Twice: how long a pod has been like that decides how it counts.
-        let first = Survey::of(groups, &seen.pods, demand, &self.ledger, now_ms);
-        self.ledger.follow(&first, &seen.pods, now_ms);
-        let survey = Survey::of(groups, &seen.pods, demand, &self.ledger, now_ms);
-        let planned = plan(groups, &seen.pods, demand, &self.ledger, &survey, now_ms);
+        let first = Survey::of(groups, &seen.objects, demand, &self.ledger, now_ms);
+        self.ledger.follow(&first, &seen.objects, now_ms);
+        let survey = Survey::of(groups, &seen.objects, demand, &self.ledger, now_ms);
+        let planned = plan(groups, &seen.objects, demand, &self.ledger, &survey, now_ms);
         self.carry_out(&planned).await;
         self.tell(seen, &survey).await;
         if demand.synced {
-            self.keep_budgets(&seen.pods, &survey, now_ms).await;
+            self.keep_budgets(&seen.objects, &survey, now_ms).await;
         }
     }
 
@@ -249,12 +261,12 @@ impl Shell {
     }
 
     /// Tells the head what goes and what is in the way, when that changed.
-    async fn tell(&mut self, seen: &Seen, survey: &Survey) {
+    async fn tell(&mut self, seen: &Seen<PodView>, survey: &Survey) {
         let grace_ms = |group: &str| {
             let group = self.keeper.groups.iter().find(|held| held.name == group);
             group.map_or(0, |group| group.grace_ms)
         };
-        let leaving = seen.pods.iter().filter_map(|(uid, pod)| {
+        let leaving = seen.objects.iter().filter_map(|(uid, pod)| {
             if pod.terminating {
                 // The other half is for the requests in flight.
                 Some((uid.clone(), grace_ms(&pod.group) / 2))
@@ -313,5 +325,11 @@ impl Shell {
 
     fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+fn mark_cordoned(pods: &mut Pods, nodes: &BTreeMap<String, bool>) {
+    for pod in pods.values_mut() {
+        pod.cordoned = nodes.get(&pod.node).copied().unwrap_or(false);
     }
 }

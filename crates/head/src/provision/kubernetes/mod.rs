@@ -4,6 +4,7 @@
 //! [`survey`] and [`ledger`] are what it looks at and remembers. The shell watches pods, does
 //! what was planned, and tells the head which pods are about to go.
 
+pub mod action;
 mod api;
 pub mod budget;
 pub mod groups;

@@ -2,8 +2,8 @@
 //! that a synced watch shows, what the head needs, the ledger and the time are arguments.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
+use super::action::{Action, Planned, Reason};
 use super::groups::Group;
 use super::ledger::{Ledger, Spell};
 use super::pods::{PodView, Pods, Stage};
@@ -28,51 +28,6 @@ const REJOIN_MS_MAX: u64 = 30_000;
 
 /// New pods beyond the others while a template is rolled out.
 pub const SURGE: u32 = 1;
-
-/// One thing to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Make a pod of the group.
-    Create { group: String },
-    /// Take its replicas away, then the pod.
-    Drain { uid: String, name: String },
-    /// Delete exactly this pod.
-    Delete { uid: String, name: String },
-}
-
-/// Why.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reason {
-    /// Fewer pods than the group's min.
-    BelowMin { count: u32, min: u32 },
-    /// Replicas that no pod has room for.
-    NoRoom { need: Resources },
-    /// Fewer free pods than the group's headroom.
-    Headroom { free: u32, headroom: u32 },
-    /// The template changed: a pod of the new one comes first.
-    NewTemplate,
-    /// The template changed: a pod of the new one is there.
-    OldTemplate,
-    /// Its group is not in the file any more.
-    NoSuchGroup,
-    /// It has had no replicas for that long.
-    Idle { ms: u64 },
-    /// Nobody waits for it any more.
-    Unneeded,
-    /// Its worker has not joined for that long.
-    NeverJoined { ms: u64 },
-    /// Nothing is left in it.
-    Drained,
-    /// Its containers have ended.
-    Ended,
-}
-
-/// An action and why.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Planned {
-    pub action: Action,
-    pub reason: Reason,
-}
 
 struct Planner<'a> {
     groups: &'a [Group],
@@ -196,27 +151,34 @@ impl Planner<'_> {
         }
     }
 
-    /// A changed template: a new pod comes, then an old one drains, one after the other.
+    /// A changed template, or a node that is about to be drained: a new pod comes, then an old
+    /// one drains, one after the other.
     fn roll(&mut self, group: &Group) {
-        let is_old = |pod: &PodView| pod.generation != group.generation;
-        let old = self.joined(group).filter(|(_, pod, _)| is_old(pod));
+        let old = self.joined(group).filter(|(_, pod, _)| is_old(group, pod));
         // The one with the fewest replicas is the quickest to go.
-        let Some((uid, _, replicas)) = old.min_by_key(|(_, _, replicas)| *replicas) else {
+        let Some((uid, pod, replicas)) = old.min_by_key(|(_, _, replicas)| *replicas) else {
             return self.drop_old_starters(group);
         };
         let uid = uid.clone();
+        let reason = if pod.cordoned {
+            Reason::Cordoned
+        } else {
+            Reason::OldTemplate
+        };
         let leaving = self.pods.iter().any(|(uid, pod)| {
             pod.group == group.name && self.survey.standing(uid) == Standing::Leaving
         });
-        let fresh = self.joined(group).any(|(_, pod, n)| n == 0 && !is_old(pod));
+        let fresh = self
+            .joined(group)
+            .any(|(_, pod, n)| n == 0 && !is_old(group, pod));
         let not_needed = replicas == 0 && self.count(group) > group.min;
         if fresh || not_needed {
             // One at a time, so that the replicas of one find the room of the new one.
             if !leaving {
-                self.drain(&uid, &group.name, Reason::OldTemplate);
+                self.drain(&uid, &group.name, reason);
             }
         } else if !leaving && self.coming(group) == 0 && self.may_grow(group, SURGE) {
-            self.create(group, Reason::NewTemplate);
+            self.create(group, Reason::MakesUp);
         }
     }
 
@@ -239,6 +201,7 @@ impl Planner<'_> {
     /// Takes away what nobody needs: pods on their way before those that are there.
     fn shrink(&mut self, group: &Group) {
         let pods = self.pods;
+        let rolling = self.is_rolling(group);
         let mut candidates = Vec::new();
         for (uid, pod) in pods.iter().filter(|(_, pod)| pod.group == group.name) {
             let been = |spell| self.ledger.spell_ms(uid, spell, self.now_ms);
@@ -246,6 +209,8 @@ impl Planner<'_> {
                 Standing::Starting => {
                     let waited = self.ledger.away_ms(uid, self.now_ms);
                     let unneeded = match pod.stage {
+                        // It makes up for one that will go.
+                        _ if rolling && !is_old(group, pod) => 0,
                         Stage::Unschedulable if self.is_wanted(uid, group) => 0,
                         Stage::Unschedulable => been(Spell::Unschedulable),
                         Stage::Pending | Stage::Running | Stage::Ended => been(Spell::Unneeded),
@@ -259,7 +224,7 @@ impl Planner<'_> {
                 Standing::Joined { replicas: 0 } => {
                     let ms = been(Spell::Idle);
                     // While a template is rolled out, new pods are empty for a reason.
-                    if ms >= group.idle_timeout_ms && !self.is_rolling(group) {
+                    if ms >= group.idle_timeout_ms && !rolling {
                         candidates.push((1, uid, Reason::Idle { ms }));
                     }
                 }
@@ -302,7 +267,7 @@ impl Planner<'_> {
 
     fn is_rolling(&self, group: &Group) -> bool {
         let mut joined = self.joined(group);
-        joined.any(|(_, pod, _)| pod.generation != group.generation)
+        joined.any(|(_, pod, _)| is_old(group, pod))
     }
 
     fn count(&self, group: &Group) -> u32 {
@@ -366,35 +331,7 @@ impl Planner<'_> {
     }
 }
 
-impl fmt::Display for Planned {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.action {
-            Action::Create { group } => write!(f, "create a pod of group {group}")?,
-            Action::Drain { name, .. } => write!(f, "drain pod {name}")?,
-            Action::Delete { name, .. } => write!(f, "delete pod {name}")?,
-        }
-        write!(f, ": {}", self.reason)
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reason::BelowMin { count, min } => {
-                write!(f, "{count} pods where at least {min} shall be")
-            }
-            Reason::NoRoom { need } => write!(f, "a replica that needs {need} finds no room"),
-            Reason::Headroom { free, headroom } => {
-                write!(f, "{free} free pods where {headroom} shall be")
-            }
-            Reason::NewTemplate => f.write_str("the template changed, a new pod comes first"),
-            Reason::OldTemplate => f.write_str("it is of an older template"),
-            Reason::NoSuchGroup => f.write_str("its group is not configured any more"),
-            Reason::Idle { ms } => write!(f, "no replicas for {} s", ms / 1_000),
-            Reason::Unneeded => f.write_str("nobody waits for it any more"),
-            Reason::NeverJoined { ms } => write!(f, "no worker joined within {} s", ms / 1_000),
-            Reason::Drained => f.write_str("nothing is left in it"),
-            Reason::Ended => f.write_str("its containers have ended"),
-        }
-    }
+/// Whether the pod shall be replaced by another one.
+fn is_old(group: &Group, pod: &PodView) -> bool {
+    pod.cordoned || pod.generation != group.generation
 }

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::action::{Action, Planned, Reason};
 use super::budget::{AWAITED_MS_MAX, budgets};
 use super::groups::{Group, parse};
 use super::ledger::{DELETION_RETRY_MS, Ledger};
-use super::plan::{Action, Planned, Reason, STARTUP_MS_MAX, SURGE, UNNEEDED_MS, plan};
+use super::plan::{STARTUP_MS_MAX, SURGE, UNNEEDED_MS, plan};
 use super::pods::{PodView, Pods, Stage};
 use super::survey::{Standing, Survey, UNSCHEDULABLE_MS};
 use crate::world::Resources;
@@ -110,6 +111,8 @@ impl Model {
                     group: group.clone(),
                     generation,
                     stage: Stage::Pending,
+                    node: String::new(),
+                    cordoned: false,
                     terminating: false,
                 };
                 self.pods.insert(uid, pod);
@@ -142,7 +145,7 @@ impl Model {
                         survey.standing(uid),
                         Standing::Joined { replicas } if replicas > 0
                     );
-                    let rolls = step.reason == Reason::OldTemplate;
+                    let rolls = matches!(step.reason, Reason::OldTemplate | Reason::Cordoned);
                     assert!(!busy || rolls, "a busy pod: {step}");
                 }
                 Action::Delete { uid, .. } => {
@@ -166,7 +169,7 @@ impl Model {
             let rolls = self
                 .pods
                 .values()
-                .any(|pod| pod.generation != group.generation);
+                .any(|pod| pod.cordoned || pod.generation != group.generation);
             assert!(
                 more == 0 || rolls || count <= group.max,
                 "{count} of {}",
@@ -450,6 +453,29 @@ fn a_new_template_replaces_pod_by_pod_with_one_more_at_a_time() {
 }
 
 #[test]
+fn a_pod_on_a_cordoned_node_is_made_up_for_and_then_goes() {
+    let mut model = Model::new();
+    model.settle();
+    model.fill();
+    let old = model.pods.keys().next().unwrap().clone();
+    model.pods.get_mut(&old).unwrap().cordoned = true;
+    let planned = model.pass();
+    assert_eq!(planned.len(), 1);
+    assert_eq!(planned[0].reason, Reason::MakesUp);
+    // However long it takes to start.
+    assert_eq!(
+        texts(&model.after(UNNEEDED_MS).pass()),
+        Vec::<String>::new()
+    );
+    assert_eq!(texts(&model.after(60_000).pass()), Vec::<String>::new());
+    model.start_all();
+    let planned = model.pass();
+    assert_eq!(planned.len(), 1);
+    assert_eq!(planned[0].reason, Reason::Cordoned);
+    assert!(matches!(&planned[0].action, Action::Drain { uid, .. } if *uid == old));
+}
+
+#[test]
 fn pods_of_a_group_that_is_gone_from_the_file_are_drained() {
     let mut model = Model::new();
     model.settle();
@@ -496,6 +522,7 @@ enum Op {
     Strand,
     Work(usize, usize),
     Evict(usize),
+    Cordon(usize, bool),
     End(usize),
     Lose(usize),
     Gone(usize),
@@ -511,6 +538,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Strand),
         3 => (0..8usize, 0..3usize).prop_map(|(pod, replicas)| Op::Work(pod, replicas)),
         1 => (0..8usize).prop_map(Op::Evict),
+        1 => (0..8usize, any::<bool>()).prop_map(|(pod, is)| Op::Cordon(pod, is)),
         1 => (0..8usize).prop_map(Op::End),
         1 => (0..8usize).prop_map(Op::Lose),
         1 => (0..8usize).prop_map(Op::Gone),
@@ -548,6 +576,11 @@ fn happens(model: &mut Model, op: Op) {
         Op::Evict(index) => {
             if let Some(uid) = nth(model, index) {
                 model.pods.get_mut(&uid).unwrap().terminating = true;
+            }
+        }
+        Op::Cordon(index, is) => {
+            if let Some(uid) = nth(model, index) {
+                model.pods.get_mut(&uid).unwrap().cordoned = is;
             }
         }
         Op::End(index) => {
@@ -609,6 +642,9 @@ proptest! {
             model.pass();
         }
         model.groups = groups();
+        for pod in model.pods.values_mut() {
+            pod.cordoned = false;
+        }
         // Evicted pods go; the rest starts, works off what is placed, and waits.
         let gone: Vec<String> = model.pods.iter()
             .filter(|(_, pod)| pod.terminating).map(|(uid, _)| uid.clone()).collect();

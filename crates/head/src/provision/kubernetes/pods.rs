@@ -16,6 +16,10 @@ pub struct PodView {
     pub group: String,
     pub generation: String,
     pub stage: Stage,
+    /// The node that it runs on; empty before there is one.
+    pub node: String,
+    /// The node takes no more pods, because it is about to be drained.
+    pub cordoned: bool,
     /// Somebody decided that it goes: it was evicted, preempted or deleted.
     pub terminating: bool,
 }
@@ -51,6 +55,12 @@ pub fn view(pod: &Pod) -> Option<(String, PodView)> {
         group: labels.get(GROUP_LABEL)?.clone(),
         generation: labels.get(GENERATION_LABEL).cloned().unwrap_or_default(),
         stage,
+        node: pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.node_name.clone())
+            .unwrap_or_default(),
+        cordoned: false,
         // An eviction sets both; the condition alone comes with preemption and taints.
         terminating: pod.metadata.deletion_timestamp.is_some() || is_true("DisruptionTarget"),
     };
