@@ -126,7 +126,11 @@ impl Planner<'_> {
         (0..self.groups.len())
             .filter(|index| {
                 let group = &self.groups[*index];
-                group.resources.has_room_for(need, &group.resources) && self.may_grow(group, 0)
+                group.resources.has_room_for(need, &group.resources)
+                    && self.may_grow(group, 0)
+                    // One that is empty and was not taken shows that another would not help:
+                    // labels keep the replica away.
+                    && !self.joined(group).any(|(_, _, replicas)| replicas == 0)
             })
             .min_by_key(|index| {
                 let group = &self.groups[*index];

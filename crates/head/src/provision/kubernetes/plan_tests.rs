@@ -272,6 +272,15 @@ fn a_need_that_no_pod_could_hold_makes_none() {
 }
 
 #[test]
+fn a_group_whose_empty_pod_is_of_no_use_gets_no_more_of_them() {
+    let mut model = Model::new();
+    model.groups.truncate(1);
+    model.settle();
+    model.demand.unplaced = vec![cpus(1.0)];
+    assert_eq!(texts(&model.pass()), Vec::<String>::new());
+}
+
+#[test]
 fn a_refused_group_waits_and_the_next_one_is_asked() {
     let mut model = Model::new();
     model.settle();

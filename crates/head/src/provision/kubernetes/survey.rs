@@ -79,6 +79,7 @@ impl Survey {
             let stuck_ms = ledger.spell_ms(uid, Spell::Unschedulable, now_ms);
             if pod.stage == Stage::Unschedulable && stuck_ms >= UNSCHEDULABLE_MS {
                 survey.unschedulable.insert(pod.group.clone());
+                *survey.spare.entry(pod.group.clone()).or_default() += 1;
             } else if let Some(group) = groups.iter().position(|group| group.name == pod.group) {
                 coming.push(Coming::new(groups, group, Some(uid.clone())));
             }
