@@ -187,6 +187,4 @@ class ControlPlane:
 
     def patch(self, path: str, body: Json, kind: str = "strategic-merge-patch") -> Json:
         """Changes a part of an object."""
-        return self.done(
-            "PATCH", path, body, headers={"Content-Type": f"application/{kind}+json"}
-        )
+        return self.done("PATCH", path, body, headers={"Content-Type": f"application/{kind}+json"})

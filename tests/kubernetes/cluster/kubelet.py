@@ -141,8 +141,10 @@ class Kubelet:
 
     def log_tails(self) -> str:
         """The ends of what the pods printed."""
-        logs = sorted(self.folder.glob("*.log"))
-        return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-800:]}" for log in logs)
+        tails = []
+        for log in sorted(self.folder.glob("*.log")):
+            tails.append(f"--- {log.name}\n{log.read_text(errors='replace')[-800:]}")
+        return "\n".join(tails)
 
     def insist(self, method: str, path: str, body: Json) -> None:
         """A call that is repeated while the API server is away."""
