@@ -73,7 +73,16 @@ impl Keeper {
         let api = loop {
             match ClusterApi::connect(&self.cluster, self.namespace.as_deref()).await {
                 Ok(api) => break api,
-                Err(error) => warn!(%error, "no access to Kubernetes"),
+                Err(error) => {
+                    warn!(%error, "no access to Kubernetes");
+                    let supply = Supply {
+                        on_demand: true,
+                        trouble: format!("Kubernetes: {error}"),
+                        ..Supply::default()
+                    };
+                    // Nobody listens: the head ends.
+                    let _ = self.notices.send(Notice::Supplied(supply)).await;
+                }
             }
             tokio::time::sleep(CONNECT_PAUSE).await;
         };
