@@ -10,9 +10,6 @@ from pathlib import Path
 import pytest
 from support import CASES, containers, of_kind
 
-# What the head makes worker pods by; delete this when `mobula head --help` lists them.
-NOT_YET = {"--kubernetes-groups", "--kubernetes-cluster", "--kubernetes-namespace"}
-
 
 def mobula(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([os.environ["MOBULA_BIN"], *args], capture_output=True, text=True)
@@ -34,7 +31,7 @@ def test_every_flag_that_a_container_gets_is_one_of_its_command() -> None:
                 used.setdefault(command, set()).update(flags)
     assert used.keys() == {"head", "router", "worker", "plan", "deploy", "status", "history"}
     for command, flags in used.items():
-        assert flags - NOT_YET <= flags_of(command), command
+        assert flags <= flags_of(command), command
 
 
 @pytest.mark.parametrize("case", ["default", "gpu-autoscale", "everything"])

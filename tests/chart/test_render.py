@@ -75,7 +75,6 @@ def test_only_the_head_may_speak_to_the_kubernetes_api(case: str) -> None:
 @each_case
 def test_the_rights_are_those_that_the_head_uses(case: str) -> None:
     roles = of_kind(case, "Role")
-    assert not of_kind(case, "ClusterRole") and not of_kind(case, "ClusterRoleBinding")
     assert bool(roles) == bool(groups(case))
     for name, role in roles.items():
         assert role["rules"] == [
@@ -156,6 +155,15 @@ def test_worker_groups_are_what_the_head_takes(case: str) -> None:
         assert spec["terminationGracePeriodSeconds"] >= 15
         taken = {"name", "generateName", "namespace", "ownerReferences"}
         assert not taken & group["template"]["metadata"].keys()
+
+
+def test_nodes_are_read_only_where_that_was_asked_for() -> None:
+    for case in CASES:
+        wide = of_kind(case, "ClusterRole") | of_kind(case, "ClusterRoleBinding")
+        assert list(wide) == (["ns-rag-nodes"] if case == "everything" else [])
+    [role] = of_kind("everything", "ClusterRole").values()
+    rule = {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]}
+    assert role["rules"] == [rule]
 
 
 def test_a_group_offers_what_its_limits_say_or_what_it_is_told_to() -> None:

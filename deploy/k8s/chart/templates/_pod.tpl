@@ -52,10 +52,10 @@ securityContext:
   {{- toYaml .root.Values.containerSecurityContext | nindent 2 }}
 {{- end }}
 
-{{/* The three probes over HTTP. Takes "probes" and "port". Alive is the process alone: neither
-   etcd nor the models. */}}
+{{/* The three probes over HTTP. Takes "probes" and "port". Alive, and started, is the process
+   alone: waiting for etcd, the head or models is no reason to restart it. */}}
 {{- define "mobula.probes" -}}
-{{- range $kind, $path := dict "startup" "/readyz" "readiness" "/readyz" "liveness" "/livez" }}
+{{- range $kind, $path := dict "startup" "/livez" "readiness" "/readyz" "liveness" "/livez" }}
 {{- $probe := get $.probes $kind | default dict }}
 {{- $handlers := pick $probe "httpGet" "tcpSocket" "exec" "grpc" }}
 {{- if not $handlers }}
