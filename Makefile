@@ -4,7 +4,7 @@ CARGO ?= cargo
 BIN := target/release/mobula
 export MOBULA_BIN := $(CURDIR)/$(BIN)
 
-.PHONY: help run test build check unit chart e2e test-kubernetes test-compat chaos loadtest bench fmt models
+.PHONY: help run test build check unit chart e2e test-kubernetes test-compat sim chaos loadtest bench fmt models
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ test-kubernetes: ## Worker pods on a real control plane only
 
 test-compat: ## Older releases of Ray's own client; installs each of them
 	scripts/test.sh compat
+
+sim: ## A simulated cluster with faults by seed: SEEDS=2000 of them from FIRST=1, or the log of one with SEED=n
+	$(CARGO) run --release --quiet --locked -p mobula-sim -- $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000) --first $(or $(FIRST),1))
 
 chaos: build ## Faults under load: a cluster with three etcd members for SECONDS=600; SEED=n repeats a run
 	@venv="$$(tests/setup.sh)" && "$$venv/bin/python" tests/chaos --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))

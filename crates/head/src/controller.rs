@@ -1,12 +1,6 @@
-//! The one owner of the [`World`]: an actor that folds in what happens, plans, makes the
-//! decisions durable, and publishes what others shall have.
-//!
-//! It has no opinion of its own: what a message means is `world::observe`, what follows is
-//! `world::plan`. Others see the world through replies and `watch` channels.
+//! The actor around the [`ControlLoop`]: it takes messages, gives the loop its clock and its
+//! ticks, and answers. Others see the world through replies and `watch` channels.
 
-mod changes;
-
-use std::collections::HashMap;
 use std::time::Duration;
 
 use mobula_process::ids;
@@ -15,18 +9,17 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{info, warn};
 
+use crate::control_loop::{ControlLoop, Heard};
 use crate::executor::Executor;
 use crate::loop_stats::LoopMeter;
-use crate::message::{Message, ScaleError, SessionNumber};
+use crate::message::{Message, SessionNumber};
 use crate::metrics;
 use crate::outbox::Outbox;
-use crate::record::record;
 use crate::status::{About, ApiType, LoopStats, document};
-use crate::world::observed::{Router, Worker};
+use crate::world::observed::Worker;
 use crate::world::preview::preview;
-use crate::world::{DeploymentId, Event, Now, RouterId, WorkerId, World};
+use crate::world::{Event, Now, World};
 
 /// The pause between two looks while something is under way that only time ends.
 const BUSY_TICK: Duration = Duration::from_millis(100);
@@ -36,10 +29,6 @@ const IDLE_TICK: Duration = Duration::from_secs(1);
 
 /// Steps that take less are made for every message: waiting would cost more than it saves.
 const STEP_PAUSE_MIN: Duration = Duration::from_millis(2);
-
-/// Plans made in a row for one message. A plan that follows from the one before needs two or
-/// three; more is left to the next tick, so that nobody waits long for an answer.
-const PLANS_PER_STEP_MAX: usize = 8;
 
 /// The actor.
 pub struct Controller;
@@ -55,13 +44,10 @@ pub struct Arguments {
 
 /// What the actor owns.
 pub struct State {
-    world: World,
-    executor: Executor,
+    control: ControlLoop,
     about: About,
     started: Instant,
     outbox: Outbox,
-    worker_sessions: HashMap<WorkerId, SessionNumber>,
-    router_sessions: HashMap<RouterId, SessionNumber>,
     meter: LoopMeter,
     tick_number: u64,
     next_tick: Option<Instant>,
@@ -89,13 +75,10 @@ impl Actor for Controller {
             outbox,
         } = arguments;
         let mut state = State {
-            world,
-            executor,
+            control: ControlLoop::new(world, executor),
             about,
             started,
             outbox,
-            worker_sessions: HashMap::new(),
-            router_sessions: HashMap::new(),
             meter: LoopMeter::default(),
             tick_number: 0,
             next_tick: None,
@@ -113,28 +96,33 @@ impl Actor for Controller {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Message::Deploy { proposal, reply } => {
-                let answer = state.deploy(*proposal).await;
+                let now = state.now();
+                let answer = state.control.deploy(*proposal, now).await;
                 answered(reply.send(answer));
             }
-            Message::DeleteAll { reply } => answered(reply.send(state.delete_all().await)),
+            Message::DeleteAll { reply } => {
+                let now = state.now();
+                answered(reply.send(state.control.delete_all(now).await));
+            }
             Message::Scale {
                 deployment,
                 target,
                 reply,
             } => {
-                answered(reply.send(state.scale(deployment, target)));
+                let now = state.now();
+                answered(reply.send(state.control.scale(deployment, target, now)));
             }
             // Questions change nothing, so nothing follows from them.
             Message::Config { revision, reply } => {
-                answered(reply.send(state.config(revision).await));
+                answered(reply.send(state.control.config(revision).await));
                 return Ok(());
             }
             Message::History { reply } => {
-                answered(reply.send(state.executor.history().clone()));
+                answered(reply.send(state.control.executor.history().clone()));
                 return Ok(());
             }
             Message::Preview { spec, reply } => {
-                answered(reply.send(preview(&state.world, &spec)));
+                answered(reply.send(preview(&state.control.world, &spec)));
                 return Ok(());
             }
             Message::Status { filter, reply } => {
@@ -146,7 +134,7 @@ impl Actor for Controller {
                 return Ok(());
             }
             Message::Ready { reply } => {
-                answered(reply.send(state.world.is_synced(state.now())));
+                answered(reply.send(state.control.world.is_synced(state.now())));
                 return Ok(());
             }
             Message::WorkerReported {
@@ -158,31 +146,48 @@ impl Actor for Controller {
                 answered(reply.send(assignment));
                 return Ok(());
             }
-            Message::WorkerGone { session, worker } => state.worker_gone(session, worker),
+            Message::WorkerGone { session, worker } => {
+                let now = state.now();
+                state.control.worker_gone(session, worker, now);
+            }
             Message::WorkerExited { pid, how } => {
                 let node_id = state.about.node_id.clone();
-                state.observe(Event::WorkerExited { node_id, pid, how });
+                let now = state.now();
+                let exited = Event::WorkerExited { node_id, pid, how };
+                state.control.observe(exited, now);
             }
-            Message::Supplied(supply) => state.observe(Event::Supplied(supply)),
-            Message::PodGone(pod) => state.observe(Event::PodGone(pod)),
+            Message::Supplied(supply) => {
+                let now = state.now();
+                state.control.observe(Event::Supplied(supply), now);
+            }
+            Message::PodGone(pod) => {
+                let now = state.now();
+                state.control.observe(Event::PodGone(pod), now);
+            }
             Message::RouterReported {
                 session,
                 router,
                 reply,
             } => {
-                let (known, news) = state.router_reported(session, router);
-                answered(reply.send(known));
-                if !news {
+                let now = state.now();
+                state.meter.report_received();
+                let heard = state.control.router_reported(session, router, now);
+                answered(reply.send(heard != Heard::Superseded));
+                if heard != Heard::News {
                     return Ok(());
                 }
             }
-            Message::RouterGone { session, router } => state.router_gone(session, router),
+            Message::RouterGone { session, router } => {
+                let now = state.now();
+                state.control.router_gone(session, router, now);
+            }
             Message::Tick(number) => {
                 if number != state.tick_number {
                     return Ok(());
                 }
                 state.next_tick = None;
-                state.observe(Event::Tick);
+                let now = state.now();
+                state.control.observe(Event::Tick, now);
                 state.step(&myself).await;
                 return Ok(());
             }
@@ -199,59 +204,7 @@ fn answered<T>(_: Result<(), ractor::MessagingErr<T>>) {}
 
 impl State {
     fn now(&self) -> Now {
-        let elapsed = self.started.elapsed();
-        Now {
-            ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
-            unix_s: self.about.started_at_s + elapsed.as_secs_f64(),
-        }
-    }
-
-    fn observe(&mut self, event: Event) {
-        let now = self.now();
-        self.world.observe(event, now);
-        self.record_notes();
-    }
-
-    /// Folds a report in; false: it said nothing new.
-    fn observe_news(&mut self, event: Event) -> bool {
-        let news = !self.world.is_repetition(&event);
-        if news {
-            self.observe(event);
-        } else {
-            let now = self.now();
-            self.world.hear(&event, now);
-        }
-        news
-    }
-
-    fn record_notes(&mut self) {
-        for note in self.world.notes.drain(..) {
-            record(note);
-        }
-    }
-
-    fn scale(&mut self, id: DeploymentId, target: u32) -> Result<(), ScaleError> {
-        let application = self
-            .world
-            .applications
-            .get(&id.application)
-            .ok_or(ScaleError::NotFound)?;
-        let deployment = application
-            .deployments
-            .get(&id.deployment)
-            .ok_or(ScaleError::NotFound)?;
-        if application.deleting || deployment.deleting {
-            return Err(ScaleError::Deleted);
-        }
-        if !application.declared.external_scaler_enabled {
-            return Err(ScaleError::NotEnabled);
-        }
-        info!(deployment = %id, target, "the scale route set a count");
-        self.observe(Event::Scale {
-            deployment: id,
-            target,
-        });
-        Ok(())
+        now_since(self.started, self.about.started_at_s)
     }
 
     fn status(&self, filter: Option<ApiType>) -> Value {
@@ -259,17 +212,18 @@ impl State {
             memory_bytes: memory_bytes(),
             ..self.meter.stats()
         };
-        document(&self.world, &self.about, &stats, filter, self.now())
+        document(&self.control.world, &self.about, &stats, filter, self.now())
     }
 
     fn scrape(&self) -> (String, Vec<String>) {
         let workers = self
+            .control
             .world
             .workers
             .values()
             .filter(|worker| worker.disconnected_since_ms.is_none())
             .map(|worker| worker.data_addr.clone());
-        (metrics::exposition(&self.world), workers.collect())
+        (metrics::exposition(&self.control.world), workers.collect())
     }
 
     async fn worker_reported(
@@ -279,50 +233,16 @@ impl State {
         myself: &ActorRef<Message>,
     ) -> Option<watch::Receiver<v1::WorkerAssignment>> {
         let id = worker.id.clone();
-        if !is_newest(&mut self.worker_sessions, &id, session) {
+        let now = self.now();
+        let heard = self.control.worker_reported(session, worker, now);
+        if heard == Heard::Superseded {
             return None;
         }
-        if !self.world.workers.contains_key(&id) {
-            info!(worker = %id, pid = worker.pid, capacity = %worker.capacity, "a worker joined");
-        }
         self.meter.report_received();
-        if self.observe_news(Event::WorkerReported(worker)) {
+        if heard == Heard::News {
             self.step_soon(myself).await;
         }
         Some(self.outbox.assignments_of(id))
-    }
-
-    fn worker_gone(&mut self, session: SessionNumber, worker: WorkerId) {
-        if self.worker_sessions.get(&worker) == Some(&session) {
-            self.worker_sessions.remove(&worker);
-            info!(%worker, "the session of a worker ended");
-            self.observe(Event::WorkerDisconnected(worker));
-        }
-    }
-
-    /// Whether the session counts, and whether anything may follow from the report.
-    fn router_reported(&mut self, session: SessionNumber, router: Box<Router>) -> (bool, bool) {
-        let id = router.id.clone();
-        if !is_newest(&mut self.router_sessions, &id, session) {
-            return (false, false);
-        }
-        let before = self.world.routers.get(&id);
-        if before.is_none() {
-            info!(router = %id, pid = router.pid, "a router joined");
-        }
-        if !router.error.is_empty() && before.is_none_or(|before| before.error != router.error) {
-            warn!(router = %id, error = router.error, "a router does not serve");
-        }
-        self.meter.report_received();
-        (true, self.observe_news(Event::RouterReported(router)))
-    }
-
-    fn router_gone(&mut self, session: SessionNumber, router: RouterId) {
-        if self.router_sessions.get(&router) == Some(&session) {
-            self.router_sessions.remove(&router);
-            info!(%router, "the session of a router ended");
-            self.observe(Event::RouterDisconnected(router));
-        }
     }
 
     /// Steps now, or, where steps take long, a little later, together with what happens until
@@ -338,35 +258,24 @@ impl State {
         }
     }
 
-    /// Plans until nothing follows; each round is durable before it is published.
+    /// Plans and publishes, and comes back when it is time to look again.
     async fn step(&mut self, myself: &ActorRef<Message>) {
         let begun = Instant::now();
-        let mut unplaced = Vec::new();
-        for _ in 0..PLANS_PER_STEP_MAX {
-            let now = self.now();
-            self.world.autoscale(now);
-            self.record_notes();
-            let plan = self.world.plan(now, &mut ids::replica_id);
-            for planned in &plan.actions {
-                info!("{planned}");
-                self.world.apply(&planned.action, now);
-            }
-            unplaced.clone_from(&plan.unplaced);
-            self.world.mark_good(now);
-            let taken_back = self.take_back_failed().await;
-            if let Err(error) = self.save().await {
-                // Nothing is published that is not durable; the next tick tries again.
-                warn!(%error, "the decisions cannot be stored");
-                break;
-            }
-            let published = self.world.publish(now);
-            self.outbox.publish(&self.world);
-            if plan.is_empty() && !published && !taken_back {
-                break;
-            }
+        let (started, started_at_s) = (self.started, self.about.started_at_s);
+        let outbox = &mut self.outbox;
+        let unplaced = self
+            .control
+            .step(
+                || now_since(started, started_at_s),
+                &mut ids::replica_id,
+                |world| outbox.publish(world),
+            )
+            .await;
+        if let Some(unplaced) = unplaced {
+            let demand = self.control.world.demand(&unplaced, self.now());
+            self.outbox.ask(demand);
         }
-        self.outbox.ask(self.world.demand(&unplaced, self.now()));
-        let pause = if self.world.is_in_progress() {
+        let pause = if self.control.world.is_in_progress() {
             BUSY_TICK
         } else {
             IDLE_TICK
@@ -388,14 +297,12 @@ impl State {
     }
 }
 
-fn is_newest(
-    sessions: &mut HashMap<String, SessionNumber>,
-    id: &str,
-    session: SessionNumber,
-) -> bool {
-    let newest = sessions.entry(id.to_owned()).or_insert(session);
-    *newest = session.max(*newest);
-    *newest == session
+fn now_since(started: Instant, started_at_s: f64) -> Now {
+    let elapsed = started.elapsed();
+    Now {
+        ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        unix_s: started_at_s + elapsed.as_secs_f64(),
+    }
 }
 
 /// Resident memory of this process; 0 where the system does not say.

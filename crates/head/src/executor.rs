@@ -84,16 +84,30 @@ impl Executor {
         config: Option<&StoredConfig>,
     ) -> Result<(), StoreError> {
         let mut extra = Transaction::default();
-        let mut history = accepted.history.clone();
         if let Some(config) = config {
-            let bytes = config.to_bytes();
-            history = history.with_digest(&bytes);
-            extra = extra.put(config_key(accepted.revision), bytes);
+            extra = extra.put(config_key(accepted.revision), config.to_bytes());
         }
         for revision in &accepted.pruned {
             extra = extra.delete(config_key(*revision));
         }
+        let history = self.with_digest(accepted, config);
         self.write_index(&history, extra).await
+    }
+
+    /// The history as it is stored with the config.
+    pub fn with_digest(&self, accepted: &Accepted, config: Option<&StoredConfig>) -> History {
+        match config {
+            Some(config) => accepted.history.with_digest(&config.to_bytes()),
+            None => accepted.history.clone(),
+        }
+    }
+
+    /// Reads the history again after a write of it whose outcome is not known, and sees to it
+    /// that the write cannot happen any more.
+    pub async fn settle(&mut self) -> Result<(), StoreError> {
+        self.index.reload(&*self.store).await?;
+        self.read_index().map_err(StoreError::Corrupt)?;
+        self.index.touch(&*self.store).await
     }
 
     /// Makes durable what became of the current config; costs nothing when it is the same.
@@ -168,6 +182,18 @@ impl Slot {
         let found = store.get(self.key).await?;
         self.revision = found.as_ref().map(|found| found.revision);
         self.bytes = found.map(|found| found.value);
+        Ok(())
+    }
+
+    /// Writes what is there once more: whatever was to replace it, and is still on its way, fails.
+    async fn touch(&mut self, store: &dyn StateStore) -> Result<(), StoreError> {
+        let (Some(bytes), Some(revision)) = (&self.bytes, self.revision) else {
+            return Ok(());
+        };
+        let transaction = Transaction::default()
+            .check(self.key, Expect::Revision(revision))
+            .put(self.key, bytes.clone());
+        self.revision = Some(store.commit(transaction).await?);
         Ok(())
     }
 

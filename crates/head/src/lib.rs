@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod assignments;
+mod control_loop;
 mod controller;
 mod documents;
 mod edit;
@@ -31,11 +32,14 @@ mod record;
 mod restore;
 mod run;
 mod sessions;
+#[doc(hidden)]
+pub mod simulation;
 pub mod status;
 pub mod table;
 #[cfg(test)]
 mod table_tests;
-mod wire;
+#[doc(hidden)]
+pub mod wire;
 pub mod world;
 
 pub use elected::{ElectedConfig, NewProvisioner, run_elected};

@@ -37,6 +37,14 @@ const KNOWN_PATHS_SHOWN_MAX: usize = 50;
 pub struct Preparer {
     registry: Registry,
     env: Arc<BTreeMap<String, String>>,
+    place: Place,
+}
+
+/// Where the code of an application is built.
+#[derive(Clone, Copy)]
+enum Place {
+    BlockingThread,
+    Here,
 }
 
 // === impl Preparer ===
@@ -47,6 +55,15 @@ impl Preparer {
         Preparer {
             registry,
             env: Arc::new(env),
+            place: Place::BlockingThread,
+        }
+    }
+
+    /// Builds on the caller's thread and never waits: for code that is known not to block.
+    pub fn on_this_thread(registry: Registry) -> Preparer {
+        Preparer {
+            place: Place::Here,
+            ..Preparer::new(registry, BTreeMap::new())
         }
     }
 
@@ -142,26 +159,38 @@ impl Preparer {
         };
         let registry = self.registry.clone();
         let import_path = application.import_path.clone();
-        let build = tokio::task::spawn_blocking(move || {
-            catch_unwind(AssertUnwindSafe(|| registry.build(&import_path, &context)))
-        });
-        let code = match tokio::time::timeout(BUILD_SECONDS_MAX, build).await {
-            Ok(Ok(Ok(built))) => built.map_err(|error| error.to_string())?,
-            Ok(Ok(Err(panic))) => {
+        let build =
+            move || catch_unwind(AssertUnwindSafe(|| registry.build(&import_path, &context)));
+        let built = match self.place {
+            Place::Here => build(),
+            Place::BlockingThread => on_blocking_thread(build).await?,
+        };
+        let code = match built {
+            Ok(built) => built.map_err(|error| error.to_string())?,
+            Err(panic) => {
                 return Err(format!(
                     "building the application panicked: {}",
                     text_of(&panic)
                 ));
             }
-            Ok(Err(error)) => return Err(format!("building the application failed: {error}")),
-            Err(_) => {
-                let seconds = BUILD_SECONDS_MAX.as_secs();
-                return Err(format!(
-                    "building the application took longer than {seconds} s"
-                ));
-            }
         };
         fit(&code, application, target_capacity)
+    }
+}
+
+async fn on_blocking_thread<T: Send + 'static>(
+    build: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    let build = tokio::task::spawn_blocking(build);
+    match tokio::time::timeout(BUILD_SECONDS_MAX, build).await {
+        Ok(Ok(built)) => Ok(built),
+        Ok(Err(error)) => Err(format!("building the application failed: {error}")),
+        Err(_) => {
+            let seconds = BUILD_SECONDS_MAX.as_secs();
+            Err(format!(
+                "building the application took longer than {seconds} s"
+            ))
+        }
     }
 }
 

@@ -327,7 +327,8 @@ impl Drop for Permit {
     }
 }
 
-fn pause_after(refusals_in_a_row: u32) -> Duration {
+/// How long a replica that refused is left alone.
+pub fn pause_after(refusals_in_a_row: u32) -> Duration {
     let doublings = refusals_in_a_row.saturating_sub(1).min(16);
     FULL_PAUSE_MIN
         .saturating_mul(1 << doublings)

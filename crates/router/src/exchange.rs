@@ -104,7 +104,7 @@ impl<F: Fn(&str) -> v1::Call> Ask<F> {
         match first {
             First::Reply(reply) => Attempt::Answered(Answer::new(reply, handle)),
             First::NotTaken(permit) => Attempt::Elsewhere(permit),
-            First::Died(Some(permit)) if self.repeatable && *repeats < REPEATS_MAX => {
+            First::Died(Some(permit)) if may_repeat(self.repeatable, *repeats) => {
                 *repeats += 1;
                 route.deployment.metrics.repeated.increment(1);
                 Attempt::Elsewhere(permit)
@@ -122,6 +122,11 @@ fn judge(trial: Trial, first: &First, handle: &mut CallHandle) {
         First::Died(_) | First::Failed => drop(trial.answered(true)),
         First::NotTaken(_) | First::Upload(_) => trial.void(),
     }
+}
+
+/// Whether a request that a replica took and was lost with may be sent to another one.
+pub fn may_repeat(repeatable: bool, repeats: u32) -> bool {
+    repeatable && repeats < REPEATS_MAX
 }
 
 impl Answer {

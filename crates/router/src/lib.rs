@@ -20,6 +20,8 @@ pub mod limits;
 pub mod metrics;
 pub mod queue;
 mod session;
+#[doc(hidden)]
+pub mod simulation;
 mod sync;
 pub mod table;
 

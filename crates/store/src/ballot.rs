@@ -6,7 +6,7 @@ use crate::election::{Candidate, Leader};
 
 /// Who leads, and until when.
 #[derive(Debug, Default)]
-pub(crate) struct Ballot {
+pub struct Ballot {
     seat: Option<Seat>,
     terms: u64,
 }
@@ -22,7 +22,7 @@ struct Seat {
 impl Ballot {
     /// The candidate leads now, or has to wait at least until the time in the error if nobody
     /// resigns.
-    pub(crate) fn campaign(
+    pub fn campaign(
         &mut self,
         candidate: &Candidate,
         now: Duration,
@@ -44,7 +44,7 @@ impl Ballot {
     }
 
     /// Whether the leadership still holds, and if so, it does for a whole lease again.
-    pub(crate) fn renew(&mut self, revision: u64, now: Duration, lease: Duration) -> bool {
+    pub fn renew(&mut self, revision: u64, now: Duration, lease: Duration) -> bool {
         let holds = self.holds(revision, now);
         if let (true, Some(seat)) = (holds, &mut self.seat) {
             seat.expires_at = now + lease;
@@ -53,7 +53,7 @@ impl Ballot {
     }
 
     /// Ends a leadership; nothing happens if it is another one's time.
-    pub(crate) fn resign(&mut self, revision: u64) {
+    pub fn resign(&mut self, revision: u64) {
         if self
             .seat
             .as_ref()
@@ -63,13 +63,13 @@ impl Ballot {
         }
     }
 
-    pub(crate) fn holds(&self, revision: u64, now: Duration) -> bool {
+    pub fn holds(&self, revision: u64, now: Duration) -> bool {
         self.occupied(now)
             .is_some_and(|seat| seat.leader.revision == revision)
     }
 
     /// Who leads, and until when at least.
-    pub(crate) fn leader(&self, now: Duration) -> Option<(&Leader, Duration)> {
+    pub fn leader(&self, now: Duration) -> Option<(&Leader, Duration)> {
         self.occupied(now)
             .map(|seat| (&seat.leader, seat.expires_at))
     }

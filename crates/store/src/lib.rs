@@ -20,10 +20,15 @@ mod watch;
 
 use async_trait::async_trait;
 
+#[doc(hidden)]
+pub use ballot::Ballot;
+
 pub use election::{
     CANDIDATE_BYTES_MAX, Candidate, Election, Fence, LEASE_DEFAULT, Leader, LeaderStream,
     Leadership,
 };
+#[doc(hidden)]
+pub use election::{RENEWALS_PER_LEASE, UNUSED_FRACTION};
 pub use embedded::EmbeddedStore;
 pub use error::StoreError;
 pub use etcd::{CLUSTER_BYTES_MAX, ENDPOINTS_MAX, EtcdConfig, EtcdStore, EtcdTls, EtcdUser};

@@ -150,7 +150,7 @@ impl Write {
 }
 
 /// Whether a check holds for what is there now.
-pub(crate) fn holds(expect: &Expect, revision_now: Option<u64>) -> bool {
+pub fn holds(expect: &Expect, revision_now: Option<u64>) -> bool {
     match expect {
         Expect::Absent => revision_now.is_none(),
         Expect::Revision(revision) => revision_now == Some(*revision),

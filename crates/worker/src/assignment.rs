@@ -17,7 +17,7 @@ const HEALTH_CHECK_PERIOD_MIN: Duration = Duration::from_millis(10);
 
 /// Settings of a running replica that change without its code noticing.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Limits {
+pub struct Limits {
     pub max_ongoing_requests: u32,
     pub drain_timeout: Duration,
     pub health_check_period: Duration,
@@ -27,14 +27,14 @@ pub(crate) struct Limits {
 
 /// A `user_config` and its version.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct UserConfig {
+pub struct UserConfig {
     pub version: String,
     pub json: Option<String>,
 }
 
 /// What a replica that exists was last told.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Told {
+pub struct Told {
     pub config_version: String,
     pub limits: Limits,
     /// It was told to stop, or it has ended; it never comes back under the same id.
@@ -43,7 +43,7 @@ pub(crate) struct Told {
 
 /// One step from what runs to what shall run.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Change {
+pub enum Change {
     Start(Box<AssignedReplica>),
     Reconfigure(String, UserConfig),
     UpdateLimits(String, Limits),
@@ -53,13 +53,13 @@ pub(crate) enum Change {
 /// Assignments are ordered by the session that brought them, then by version: within a session a
 /// late one is ignored, and a new head may count from anywhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Order {
+pub struct Order {
     pub session: u64,
     pub version: u64,
 }
 
 /// The changes that turn `have` into `wanted`. Stops come last: add before remove.
-pub(crate) fn diff(have: &BTreeMap<String, Told>, wanted: &[AssignedReplica]) -> Vec<Change> {
+pub fn diff(have: &BTreeMap<String, Told>, wanted: &[AssignedReplica]) -> Vec<Change> {
     let mut changes = Vec::new();
     let mut wanted_by_id: BTreeMap<&str, &AssignedReplica> = BTreeMap::new();
     for replica in wanted {
@@ -95,7 +95,7 @@ fn updates(told: &Told, replica: &AssignedReplica) -> Vec<Change> {
 // === impl Limits, UserConfig, Told ===
 
 impl Limits {
-    pub(crate) fn of(replica: &AssignedReplica) -> Limits {
+    pub fn of(replica: &AssignedReplica) -> Limits {
         Limits {
             max_ongoing_requests: replica.max_ongoing_requests.max(1),
             drain_timeout: seconds(replica.graceful_shutdown_timeout_s),
@@ -108,7 +108,7 @@ impl Limits {
 }
 
 impl UserConfig {
-    pub(crate) fn of(replica: &AssignedReplica) -> UserConfig {
+    pub fn of(replica: &AssignedReplica) -> UserConfig {
         UserConfig {
             version: replica.config_version.clone(),
             json: replica.user_config_json.clone(),
@@ -117,7 +117,7 @@ impl UserConfig {
 }
 
 impl Told {
-    pub(crate) fn of(replica: &AssignedReplica) -> Told {
+    pub fn of(replica: &AssignedReplica) -> Told {
         Told {
             config_version: replica.config_version.clone(),
             limits: Limits::of(replica),

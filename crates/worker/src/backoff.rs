@@ -10,14 +10,14 @@ const RECONNECT_WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// Doubles with each failure in a row.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
     /// The wait after one more failure; half of it is random (`random` in 0..1), so that many
     /// workers do not come back at the same instant.
-    pub(crate) fn failed(&mut self, random: f64) -> Duration {
+    pub fn failed(&mut self, random: f64) -> Duration {
         let doubled = RECONNECT_WAIT_MIN.saturating_mul(1 << self.failures.min(16));
         self.failures = self.failures.saturating_add(1);
         doubled
@@ -26,7 +26,7 @@ impl Backoff {
     }
 
     /// A session came up: the next failure is a first one again.
-    pub(crate) fn succeeded(&mut self) {
+    pub fn succeeded(&mut self) {
         self.failures = 0;
     }
 }

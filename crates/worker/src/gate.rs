@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 /// Whether the gate lets anybody in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub enum Mode {
     /// Not yet, or no longer, a running replica.
     Absent,
     Open,
@@ -20,7 +20,7 @@ pub(crate) enum Mode {
 
 /// Why a call was not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     Full,
     Draining,
     Absent,
@@ -37,13 +37,13 @@ struct Word {
 /// The limit has 30 bits of the word; more concurrent calls than that do not exist.
 const LIMIT_MAX: u32 = (1 << 30) - 1;
 
-pub(crate) struct Gate {
+pub struct Gate {
     word: AtomicU64,
     left: Notify,
 }
 
 /// The right to occupy one slot of one replica.
-pub(crate) struct Permit(Arc<Gate>);
+pub struct Permit(Arc<Gate>);
 
 // === impl Word ===
 
@@ -85,7 +85,7 @@ impl Word {
 // === impl Gate ===
 
 impl Gate {
-    pub(crate) fn new(limit: u32) -> Arc<Gate> {
+    pub fn new(limit: u32) -> Arc<Gate> {
         let word = Word {
             mode: Mode::Absent,
             limit,
@@ -98,7 +98,7 @@ impl Gate {
     }
 
     /// Takes a slot, or says why not.
-    pub(crate) fn enter(self: &Arc<Self>) -> Result<Permit, Refusal> {
+    pub fn enter(self: &Arc<Self>) -> Result<Permit, Refusal> {
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
             let after = Word::unpack(seen).enter()?.pack();
@@ -112,21 +112,21 @@ impl Gate {
         }
     }
 
-    pub(crate) fn set_mode(&self, mode: Mode) {
+    pub fn set_mode(&self, mode: Mode) {
         self.update(|word| Word { mode, ..word });
     }
 
     /// A lower limit throws nobody out; it holds for whoever comes next.
-    pub(crate) fn set_limit(&self, limit: u32) {
+    pub fn set_limit(&self, limit: u32) {
         self.update(|word| Word { limit, ..word });
     }
 
-    pub(crate) fn ongoing(&self) -> u32 {
+    pub fn ongoing(&self) -> u32 {
         Word::unpack(self.word.load(Ordering::Relaxed)).ongoing
     }
 
     /// Returns once nobody is inside.
-    pub(crate) async fn idle(&self) {
+    pub async fn idle(&self) {
         loop {
             let left = self.left.notified();
             tokio::pin!(left);

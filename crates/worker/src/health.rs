@@ -5,27 +5,27 @@
 use std::time::Duration;
 
 /// Failed checks in a row after which the replica is unhealthy; Ray Serve's number.
-pub(crate) const HEALTH_CHECK_FAILURES_MAX: u32 = 3;
+pub const HEALTH_CHECK_FAILURES_MAX: u32 = 3;
 
 /// The period varies by this share, so that the checks of many replicas do not beat together.
 const PERIOD_JITTER_SHARE: f64 = 0.1;
 
 /// The failed checks since the last good one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Health {
+pub struct Health {
     failures: u32,
 }
 
 /// A check that changed what the replica counts as.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     Lost(String),
     Regained,
 }
 
 impl Health {
     /// Takes the outcome of a check; tells when the replica's standing changed.
-    pub(crate) fn observe(&mut self, outcome: Result<(), String>) -> Option<Verdict> {
+    pub fn observe(&mut self, outcome: Result<(), String>) -> Option<Verdict> {
         match outcome {
             Ok(()) => {
                 let was_lost = self.failures >= HEALTH_CHECK_FAILURES_MAX;
@@ -46,7 +46,7 @@ impl Health {
 }
 
 /// The wait before the next check: the period and up to a tenth more or less. `random` is in 0..1.
-pub(crate) fn jittered(period: Duration, random: f64) -> Duration {
+pub fn jittered(period: Duration, random: f64) -> Duration {
     let share = 1.0 + PERIOD_JITTER_SHARE * (2.0 * random.clamp(0.0, 1.0) - 1.0);
     period.mul_f64(share)
 }

@@ -26,6 +26,8 @@ mod replica;
 mod report;
 mod run;
 mod session;
+#[doc(hidden)]
+pub mod simulation;
 
 pub use error::WorkerError;
 pub use run::{WorkerConfig, run};

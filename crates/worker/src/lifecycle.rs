@@ -15,7 +15,7 @@ use crate::gate::Mode;
 
 /// Where a replica is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub enum Phase {
     Starting,
     Running,
     /// Serving, `reconfigure` under way.
@@ -31,7 +31,7 @@ pub(crate) enum Phase {
 
 /// What happens to a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub enum Event {
     /// Constructed, configured, and found healthy once.
     Ready,
     /// A new config goes to the code.
@@ -51,7 +51,7 @@ pub(crate) enum Event {
 }
 
 /// The phase after `event`; `None` when the event changes nothing in this phase.
-pub(crate) fn next(phase: Phase, event: Event) -> Option<Phase> {
+pub fn next(phase: Phase, event: Event) -> Option<Phase> {
     match phase {
         Phase::Starting => match event {
             Event::Ready => Some(Phase::Running),
@@ -110,7 +110,7 @@ fn serving(phase: Phase, event: Event) -> Option<Phase> {
 }
 
 /// Whether the replica takes calls in this phase.
-pub(crate) fn mode(phase: Phase) -> Mode {
+pub fn mode(phase: Phase) -> Mode {
     match phase {
         Phase::Starting | Phase::Stopped | Phase::Failed => Mode::Absent,
         Phase::Running | Phase::Updating | Phase::Unhealthy => Mode::Open,
@@ -119,7 +119,7 @@ pub(crate) fn mode(phase: Phase) -> Mode {
 }
 
 /// The phase in the words of the report to the head.
-pub(crate) fn reported(phase: Phase) -> ReplicaState {
+pub fn reported(phase: Phase) -> ReplicaState {
     match phase {
         Phase::Starting => ReplicaState::Starting,
         Phase::Running => ReplicaState::Running,

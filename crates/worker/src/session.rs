@@ -27,7 +27,7 @@ use crate::host::HostMsg;
 use crate::report::{Identity, ended, report};
 
 /// The heartbeat: counts that change all the time are this old at most.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A head that accepts the connection has to open the session within this time.
 const SESSION_OPEN_WAIT_MAX: Duration = Duration::from_secs(5);

@@ -6,13 +6,14 @@ use async_trait::async_trait;
 use mobula_store::{Fence, StateStore, StoreError, Transaction, Versioned};
 
 /// Puts the fence on every transaction.
-pub(super) struct FencedStore {
+pub struct FencedStore {
     store: Arc<dyn StateStore>,
     fence: Fence,
 }
 
 impl FencedStore {
-    pub(super) fn new(store: Arc<dyn StateStore>, fence: Fence) -> FencedStore {
+    /// The store, written to as long as the leadership holds.
+    pub fn new(store: Arc<dyn StateStore>, fence: Fence) -> FencedStore {
         FencedStore { store, fence }
     }
 }

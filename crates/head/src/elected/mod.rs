@@ -31,7 +31,7 @@ use crate::error::HeadError;
 use crate::provision::{Provisioner, WorkerSet};
 use crate::{HeadConfig, run};
 use contact::Contact;
-use fenced::FencedStore;
+pub use fenced::FencedStore;
 use follower::Follower;
 
 /// The pause before the next try when the store could not be asked who leads.

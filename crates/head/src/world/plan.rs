@@ -115,7 +115,11 @@ impl World {
         self.routers
             .values()
             .filter(|router| router.is_waited_for(now.ms))
-            .map(|router| router.table_version)
+            // A version above all of ours is another head's table: nobody knows what is in it.
+            .map(|router| match router.table_version {
+                foreign if foreign > self.published.table_version() => 0,
+                version => version,
+            })
             .min()
     }
 }

@@ -7,6 +7,7 @@ use super::Event;
 use super::application_status::{AppState, status};
 use super::fixtures::{V1, Version, config, told_apart};
 use super::health::is_right;
+use super::intent::Phase;
 use super::observed::ReportedState;
 use super::sim::{BAD_CODE, Sim};
 
@@ -302,4 +303,28 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_router_with_another_heads_table_is_not_taken_for_one_that_moved_on() {
+    let mut sim = Sim::new();
+    sim.add_worker(4.0);
+    let router = sim.add_router();
+    let declared = config(vec![told_apart("app", V1)]);
+    sim.observe(Event::Deploy(Box::new(declared)));
+    sim.settle();
+    // The same replica, under a version of a head whose clock was ahead.
+    let mut foreign = sim.routers[&router].clone();
+    foreign.version += 1_000_000;
+    sim.observe(Event::DeleteAll);
+    sim.head_step();
+    sim.routers.insert("other".to_owned(), foreign);
+    sim.ack("other");
+    sim.route(&router);
+    sim.ack(&router);
+    // It looks itself whether what is dropped is in the other router's table.
+    sim.head_step();
+    assert!(matches!(sim.phases()[0], Phase::Withdrawing { .. }));
+    sim.settle();
+    assert!(sim.world.applications.is_empty());
 }

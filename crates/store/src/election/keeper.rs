@@ -11,11 +11,11 @@ use crate::StoreError;
 use crate::election::{Fence, Leadership};
 
 /// A lease is renewed this many times in its life: two attempts may fail.
-const RENEWALS_PER_LEASE: u32 = 3;
+pub const RENEWALS_PER_LEASE: u32 = 3;
 
 /// The last fifth of a lease is not used: clocks run at different speeds, and whoever is told
 /// `lost` needs a moment to stop.
-const UNUSED_FRACTION: u32 = 5;
+pub const UNUSED_FRACTION: u32 = 5;
 
 /// Between two attempts to renew that failed.
 const RETRY_DELAY: Duration = Duration::from_millis(200);

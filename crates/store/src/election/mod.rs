@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use keeper::{Lease, keep};
+pub use keeper::{RENEWALS_PER_LEASE, UNUSED_FRACTION};
 
 use crate::StoreError;
 
@@ -118,6 +119,12 @@ impl Leadership {
 // === impl Fence ===
 
 impl Fence {
+    /// That of a leadership which a simulated store gave out.
+    #[doc(hidden)]
+    pub fn of_revision(revision: u64) -> Fence {
+        Fence { revision }
+    }
+
     /// Which leadership it stands for.
     pub fn revision(&self) -> u64 {
         self.revision

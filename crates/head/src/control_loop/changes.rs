@@ -3,23 +3,35 @@
 use mobula_store::StoreError;
 use tracing::{info, warn};
 
-use super::State;
+use super::ControlLoop;
 use crate::documents::{StoredConfig, StoredIntent};
 use crate::edit::exchanged;
-use crate::history::End;
+use crate::history::{Accepted, End, History};
 use crate::message::{DeployError, Deployed, Found, Proposal};
-use crate::world::Event;
 use crate::world::good::FailedRollout;
 use crate::world::spec::{DeploySpec, Scope};
+use crate::world::{Event, Now};
 
 /// Said when options come too late.
 const INGRESS_IS_OPEN: &str = "http_options, grpc_options and proxy_location count when serving \
      starts; the changed ones wait for a shutdown and a new deploy";
 
-// === impl State ===
+/// A change of what is declared of which the store did not say whether it happened.
+pub(super) struct Unsettled {
+    /// The history if it did.
+    history: History,
+    /// What follows then.
+    event: Event,
+}
 
-impl State {
-    pub(super) async fn deploy(&mut self, proposal: Proposal) -> Result<Deployed, DeployError> {
+// === impl ControlLoop ===
+
+impl ControlLoop {
+    /// Stores the config, and then makes it count.
+    ///
+    /// # Errors
+    /// When it was made from an older one, or is not known to be stored.
+    pub async fn deploy(&mut self, proposal: Proposal, now: Now) -> Result<Deployed, DeployError> {
         let Proposal {
             config,
             mut spec,
@@ -27,6 +39,7 @@ impl State {
             end,
             expected,
         } = proposal;
+        self.settle(now).await?;
         let newest = self.executor.history().version();
         if let Some(expected) = expected
             && expected != newest
@@ -34,7 +47,6 @@ impl State {
             return Err(DeployError::Conflict { expected, newest });
         }
         spec.goes_back = end == End::RolledBack;
-        spec.revision = self.accept(&config, &reason, &end).await?;
         let mut warnings = Vec::new();
         if let Some(serving) = &self.world.serving {
             let same = serving.http_options == spec.serving.http_options
@@ -44,26 +56,37 @@ impl State {
                 warnings.push(INGRESS_IS_OPEN.to_owned());
             }
         }
-        let revision = spec.revision;
-        info!(
-            applications = spec.applications.len(),
-            revision, reason, "a config was accepted"
-        );
-        self.observe(Event::Deploy(Box::new(spec)));
+        let accepted = self.acceptance(&config, &reason, &end).await?;
+        let revision = accepted.revision;
+        spec.revision = revision;
+        let applications = spec.applications.len();
+        let event = Event::Deploy(Box::new(spec));
+        self.declare(&accepted, Some(&config), event, now).await?;
+        info!(applications, revision, reason, "a config was accepted");
         Ok(Deployed { revision, warnings })
     }
 
-    pub(super) async fn delete_all(&mut self) -> Result<(), StoreError> {
+    /// Stores that nothing is declared, and then makes it count.
+    ///
+    /// # Errors
+    /// When it is not known to be stored.
+    pub async fn delete_all(&mut self, now: Now) -> Result<(), StoreError> {
+        self.settle(now).await?;
         if self.executor.history().current.is_some() {
-            let accepted = self.executor.history().delete(self.now().unix_s);
-            self.executor.accept(&accepted, None).await?;
+            let accepted = self.executor.history().delete(now.unix_s);
+            self.declare(&accepted, None, Event::DeleteAll, now).await?;
+        } else {
+            self.observe(Event::DeleteAll, now);
         }
         info!("everything is being deleted");
-        self.observe(Event::DeleteAll);
         Ok(())
     }
 
-    pub(super) async fn config(&self, revision: Option<u64>) -> Result<Found, StoreError> {
+    /// The newest revision, and the config of the one that is asked for or of the current one.
+    ///
+    /// # Errors
+    /// When the store does not answer, or with what cannot be read.
+    pub async fn config(&self, revision: Option<u64>) -> Result<Found, StoreError> {
         let history = self.executor.history();
         let config = match revision.or(history.current) {
             Some(revision) => self.executor.config(revision).await?,
@@ -76,11 +99,11 @@ impl State {
     }
 
     /// Returns applications whose newest config failed to the one before; true if any did.
-    pub(super) async fn take_back_failed(&mut self) -> bool {
+    pub(super) async fn take_back_failed(&mut self, now: Now) -> bool {
         let mut any = false;
         for failed in self.world.failed_rollouts() {
             let application = failed.application.clone();
-            match self.take_back(failed).await {
+            match self.take_back(failed, now).await {
                 Ok(()) => any = true,
                 Err(TakeBack::Store(error)) => {
                     // The next tick tries again.
@@ -95,7 +118,7 @@ impl State {
         any
     }
 
-    async fn take_back(&mut self, failed: FailedRollout) -> Result<(), TakeBack> {
+    async fn take_back(&mut self, failed: FailedRollout, now: Now) -> Result<(), TakeBack> {
         let FailedRollout {
             application,
             error,
@@ -103,11 +126,12 @@ impl State {
             mut spec,
         } = failed;
         let impossible = |why: &str| TakeBack::Impossible(why.to_owned());
+        self.settle(now).await?;
         let base = self.config(None).await?.config;
         let base = base.ok_or_else(|| impossible("there is no current config"))?;
         let serving = self.world.serving.clone();
         let serving = serving.ok_or_else(|| impossible("nothing is served"))?;
-        let now_s = self.now().unix_s;
+        let now_s = now.unix_s;
         let mut edited = exchanged(Some(&base), &application, Some(spec.raw.clone()), now_s)
             .map_err(TakeBack::Impossible)?;
         let said = spec.taken_back.clone().unwrap_or_default();
@@ -119,8 +143,15 @@ impl State {
             "application '{application}' failed and was rolled back to revision {revision}"
         );
         let accepted = blamed.accept(now_s, &reason, &End::RolledBack);
-        self.executor
-            .accept(&accepted, Some(&edited.stored))
+        let spec = DeploySpec {
+            serving,
+            applications: vec![spec],
+            revision: accepted.revision,
+            scope: Scope::Only(application.clone()),
+            goes_back: true,
+        };
+        let event = Event::Deploy(Box::new(spec));
+        self.declare(&accepted, Some(&edited.stored), event, now)
             .await?;
         warn!(
             application,
@@ -128,34 +159,66 @@ impl State {
             reason,
             "a rollout failed"
         );
-        let spec = DeploySpec {
-            serving,
-            applications: vec![spec],
-            revision: accepted.revision,
-            scope: Scope::Only(application),
-            goes_back: true,
-        };
-        self.observe(Event::Deploy(Box::new(spec)));
         Ok(())
     }
 
-    /// Stores a config as the newest of the history; the same again keeps its revision.
-    async fn accept(
-        &mut self,
+    /// The history with a config as its newest; the same again keeps its revision.
+    async fn acceptance(
+        &self,
         config: &StoredConfig,
         reason: &str,
         end: &End,
-    ) -> Result<u64, StoreError> {
-        let history = self.executor.history().clone();
+    ) -> Result<Accepted, StoreError> {
+        let history = self.executor.history();
         let before = self.config(None).await?.config;
-        let accepted = match history.current {
+        Ok(match history.current {
             Some(current) if before.is_some_and(|before| before.config == config.config) => {
                 history.accept_again(current, config.deployed_time_s)
             }
             Some(_) | None => history.accept(config.deployed_time_s, reason, end),
+        })
+    }
+
+    /// Stores a change of what is declared, and then makes it true.
+    async fn declare(
+        &mut self,
+        accepted: &Accepted,
+        config: Option<&StoredConfig>,
+        event: Event,
+        now: Now,
+    ) -> Result<(), StoreError> {
+        let stored = self.executor.accept(accepted, config).await;
+        match &stored {
+            Ok(()) => self.observe(event, now),
+            Err(StoreError::Unknown(_) | StoreError::Conflict { .. }) => {
+                let history = self.executor.with_digest(accepted, config);
+                self.unsettled = Some(Unsettled { history, event });
+            }
+            Err(
+                StoreError::Fenced
+                | StoreError::Unavailable(_)
+                | StoreError::Invalid(_)
+                | StoreError::Corrupt(_),
+            ) => {}
+        }
+        stored
+    }
+
+    /// Finds out what became of a change whose outcome the store did not tell. What is stored
+    /// counts, whatever its user was told: another head would take it up as well.
+    pub(super) async fn settle(&mut self, now: Now) -> Result<(), StoreError> {
+        let Some(unsettled) = &self.unsettled else {
+            return Ok(());
         };
-        self.executor.accept(&accepted, Some(config)).await?;
-        Ok(accepted.revision)
+        self.executor.settle().await?;
+        let happened = *self.executor.history() == unsettled.history;
+        warn!(happened, "the outcome of a change is known at last");
+        if let Some(unsettled) = self.unsettled.take()
+            && happened
+        {
+            self.observe(unsettled.event, now);
+        }
+        Ok(())
     }
 
     /// Makes decisions durable, and what became of the config.

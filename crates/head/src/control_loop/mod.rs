@@ -1,0 +1,213 @@
+//! The one owner of the [`World`]: folds in what happens, plans, makes the decisions durable,
+//! and publishes what others shall have.
+//!
+//! It has no opinion of its own: what an event means is `world::observe`, what follows is
+//! `world::plan`. It has no clock and no ids either: both are arguments, so that the simulation
+//! runs the same loop as the controller's actor. It only ever waits for the store.
+
+mod changes;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use tracing::{info, warn};
+
+use changes::Unsettled;
+
+use crate::executor::Executor;
+use crate::message::{ScaleError, SessionNumber};
+use crate::record::record;
+use crate::world::observed::{Router, Worker};
+use crate::world::{DeploymentId, Event, Now, ReplicaId, RouterId, WorkerId, World};
+
+/// Plans made in a row for one message. A plan that follows from the one before needs two or
+/// three; more is left to the next tick, so that nobody waits long for an answer.
+const PLANS_PER_STEP_MAX: usize = 8;
+
+/// The world, what is stored of it, and who reports to it.
+pub struct ControlLoop {
+    pub world: World,
+    pub executor: Executor,
+    worker_sessions: BTreeMap<WorkerId, SessionNumber>,
+    router_sessions: BTreeMap<RouterId, SessionNumber>,
+    unsettled: Option<Unsettled>,
+}
+
+/// What a report is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// A newer session of the same process took over.
+    Superseded,
+    /// It said nothing new.
+    Repetition,
+    News,
+}
+
+// === impl ControlLoop ===
+
+impl ControlLoop {
+    /// Takes over what an earlier head left.
+    pub fn new(world: World, executor: Executor) -> ControlLoop {
+        ControlLoop {
+            world,
+            executor,
+            worker_sessions: BTreeMap::new(),
+            router_sessions: BTreeMap::new(),
+            unsettled: None,
+        }
+    }
+
+    /// Folds one event in.
+    pub fn observe(&mut self, event: Event, now: Now) {
+        self.world.observe(event, now);
+        self.record_notes();
+    }
+
+    fn observe_news(&mut self, event: Event, now: Now) -> Heard {
+        if self.world.is_repetition(&event) {
+            self.world.hear(&event, now);
+            return Heard::Repetition;
+        }
+        self.observe(event, now);
+        Heard::News
+    }
+
+    fn record_notes(&mut self) {
+        for note in self.world.notes.drain(..) {
+            record(note);
+        }
+    }
+
+    /// Sets a count, as the scale route does.
+    ///
+    /// # Errors
+    /// When there is no such deployment, or its application does not allow it.
+    pub fn scale(&mut self, id: DeploymentId, target: u32, now: Now) -> Result<(), ScaleError> {
+        let application = self
+            .world
+            .applications
+            .get(&id.application)
+            .ok_or(ScaleError::NotFound)?;
+        let deployment = application
+            .deployments
+            .get(&id.deployment)
+            .ok_or(ScaleError::NotFound)?;
+        if application.deleting || deployment.deleting {
+            return Err(ScaleError::Deleted);
+        }
+        if !application.declared.external_scaler_enabled {
+            return Err(ScaleError::NotEnabled);
+        }
+        info!(deployment = %id, target, "the scale route set a count");
+        self.observe(
+            Event::Scale {
+                deployment: id,
+                target,
+            },
+            now,
+        );
+        Ok(())
+    }
+
+    /// A worker's report.
+    pub fn worker_reported(
+        &mut self,
+        session: SessionNumber,
+        worker: Box<Worker>,
+        now: Now,
+    ) -> Heard {
+        let id = &worker.id;
+        if !is_newest(&mut self.worker_sessions, id, session) {
+            return Heard::Superseded;
+        }
+        if !self.world.workers.contains_key(id) {
+            info!(worker = %id, pid = worker.pid, capacity = %worker.capacity, "a worker joined");
+        }
+        self.observe_news(Event::WorkerReported(worker), now)
+    }
+
+    /// The session of a worker ended.
+    pub fn worker_gone(&mut self, session: SessionNumber, worker: WorkerId, now: Now) {
+        if self.worker_sessions.get(&worker) == Some(&session) {
+            self.worker_sessions.remove(&worker);
+            info!(%worker, "the session of a worker ended");
+            self.observe(Event::WorkerDisconnected(worker), now);
+        }
+    }
+
+    /// A router's report.
+    pub fn router_reported(
+        &mut self,
+        session: SessionNumber,
+        router: Box<Router>,
+        now: Now,
+    ) -> Heard {
+        let id = &router.id;
+        if !is_newest(&mut self.router_sessions, id, session) {
+            return Heard::Superseded;
+        }
+        let before = self.world.routers.get(id);
+        if before.is_none() {
+            info!(router = %id, pid = router.pid, "a router joined");
+        }
+        if !router.error.is_empty() && before.is_none_or(|before| before.error != router.error) {
+            warn!(router = %id, error = router.error, "a router does not serve");
+        }
+        self.observe_news(Event::RouterReported(router), now)
+    }
+
+    /// The session of a router ended.
+    pub fn router_gone(&mut self, session: SessionNumber, router: RouterId, now: Now) {
+        if self.router_sessions.get(&router) == Some(&session) {
+            self.router_sessions.remove(&router);
+            info!(%router, "the session of a router ended");
+            self.observe(Event::RouterDisconnected(router), now);
+        }
+    }
+
+    /// Plans until nothing follows; each round is durable before it is published.
+    pub async fn step(
+        &mut self,
+        clock: impl Fn() -> Now + Send,
+        new_id: &mut (dyn FnMut() -> ReplicaId + Send),
+        mut publish: impl FnMut(&World) + Send,
+    ) {
+        for _ in 0..PLANS_PER_STEP_MAX {
+            let now = clock();
+            if let Err(error) = self.settle(now).await {
+                warn!(%error, "it is not known what is declared");
+                break;
+            }
+            self.world.autoscale(now);
+            self.record_notes();
+            let plan = self.world.plan(now, new_id);
+            for planned in &plan.actions {
+                info!("{planned}");
+                self.world.apply(&planned.action, now);
+            }
+            self.world.mark_good(now);
+            let taken_back = self.take_back_failed(now).await;
+            if let Err(error) = self.save().await {
+                // Nothing is published that is not durable; the next tick tries again.
+                warn!(%error, "the decisions cannot be stored");
+                break;
+            }
+            let published = self.world.publish(now);
+            publish(&self.world);
+            if plan.is_empty() && !published && !taken_back {
+                break;
+            }
+        }
+    }
+}
+
+fn is_newest(
+    sessions: &mut BTreeMap<String, SessionNumber>,
+    id: &str,
+    session: SessionNumber,
+) -> bool {
+    let newest = sessions.entry(id.to_owned()).or_insert(session);
+    *newest = session.max(*newest);
+    *newest == session
+}

@@ -1,0 +1,137 @@
+//! What is deployed: an application whose behaviour is in its `args`, and configs of three of
+//! them, as a user would write them.
+
+use std::collections::BTreeMap;
+
+use mobula_app::{Application, BuildError, Deployment, Registry, StartError};
+use serde_json::{Value, json};
+
+use crate::rng::Rng;
+
+pub const APPS: [&str; 3] = ["fixed", "scaled", "auto"];
+pub const DEPLOYMENT: &str = "D";
+const IMPORT_PATH: &str = "sim:app";
+
+/// How a version behaves, by its `kind`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Good,
+    /// Takes long to start.
+    Slow,
+    /// Never starts.
+    Bad,
+    /// Starts every other time.
+    Flaky,
+    /// Does not build.
+    Broken,
+}
+
+/// The code that a head knows.
+pub fn registry() -> Registry {
+    let mut registry = Registry::default();
+    registry.register(IMPORT_PATH, |context| {
+        if context.args.get("kind") == Some(&json!("broken")) {
+            return Err(BuildError::Invalid("broken on purpose".to_owned()));
+        }
+        Ok(Application::single(Deployment::new(
+            DEPLOYMENT,
+            |_| async { Err::<Nothing, _>(StartError("replicas are simulated".to_owned())) },
+        )))
+    });
+    registry
+}
+
+struct Nothing;
+
+#[mobula_app::async_trait]
+impl mobula_app::Replica for Nothing {
+    async fn call(
+        &self,
+        _: mobula_app::Request,
+    ) -> Result<mobula_app::Response, mobula_app::CallError> {
+        Ok(mobula_app::Response::text(String::new()))
+    }
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Good => "good",
+            Kind::Slow => "slow",
+            Kind::Bad => "bad",
+            Kind::Flaky => "flaky",
+            Kind::Broken => "broken",
+        }
+    }
+
+    /// Of a replica that a worker was assigned.
+    pub fn of(args_json: &str) -> Kind {
+        let args: Value = serde_json::from_str(args_json).unwrap_or_default();
+        let kinds = [Kind::Slow, Kind::Bad, Kind::Flaky, Kind::Broken];
+        let named = kinds.into_iter().find(|kind| args["kind"] == kind.name());
+        named.unwrap_or(Kind::Good)
+    }
+
+    pub fn any(rng: &mut Rng) -> Kind {
+        match rng.range(0, 10) {
+            0..5 => Kind::Good,
+            5 => Kind::Slow,
+            6 => Kind::Flaky,
+            7 | 8 => Kind::Bad,
+            _ => Kind::Broken,
+        }
+    }
+}
+
+/// An entry of the document. `number` tells every change apart.
+pub fn entry(name: &str, kind: Kind, number: u64, rng: &mut Rng) -> Value {
+    let mut deployment = json!({
+        "name": DEPLOYMENT,
+        "max_ongoing_requests": rng.range(1, 6),
+        "graceful_shutdown_timeout_s": 20.0,
+        "health_check_period_s": 2.0,
+        "ray_actor_options": {"num_cpus": 1.0},
+    });
+    if rng.percent(50) {
+        let settings = if rng.percent(15) { "bad" } else { "good" };
+        deployment["user_config"] = json!({"settings": settings, "number": number});
+    }
+    if name == "auto" {
+        deployment["autoscaling_config"] = json!({
+            "min_replicas": rng.range(0, 2),
+            "max_replicas": rng.range(3, 6),
+            "target_ongoing_requests": 2.0,
+            "upscale_delay_s": 2.0,
+            "downscale_delay_s": 8.0,
+            "look_back_period_s": 5.0,
+        });
+    } else {
+        deployment["num_replicas"] = json!(rng.range(1, 5));
+    }
+    let external = name == "scaled";
+    json!({
+        "name": name,
+        "route_prefix": format!("/{name}"),
+        "import_path": IMPORT_PATH,
+        "args": {"kind": kind.name(), "number": format!("n{number}.")},
+        "external_scaler_enabled": external,
+        "deployments": [deployment],
+    })
+}
+
+/// The same code, another number of replicas or other settings.
+pub fn changed(entry: &Value, number: u64, rng: &mut Rng) -> Value {
+    let mut entry = entry.clone();
+    let deployment = &mut entry["deployments"][0];
+    if rng.percent(50) {
+        deployment["user_config"] = json!({"settings": "good", "number": number});
+    } else if deployment.get("num_replicas").is_some() {
+        deployment["num_replicas"] = json!(rng.range(1, 5));
+    }
+    entry
+}
+
+/// A whole document.
+pub fn document(entries: &BTreeMap<String, Value>) -> Value {
+    json!({"applications": entries.values().collect::<Vec<_>>()})
+}

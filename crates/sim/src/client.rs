@@ -1,0 +1,242 @@
+//! Clients and users: requests as the load asks for, and changes of what is deployed.
+
+use std::collections::BTreeMap;
+
+use mobula_head::simulation::{DeployError, ScaleError};
+use mobula_store::StoreError;
+use serde_json::{Value, json};
+
+use crate::app::{APPS, DEPLOYMENT, Kind, changed, document, entry};
+use crate::check::Answer;
+use crate::cluster::{Cluster, Event, HEADS, ROUTERS};
+
+/// How long a request may take.
+pub const DEADLINE_MS: u64 = 60_000;
+
+/// After the last change, the load stays the same for so long.
+const STEADY_AFTER_MS: u64 = 5_000;
+const STEADY_MS: u64 = 70_000;
+
+/// Between two requests of an application, and how long each takes then: three in progress.
+const STEADY_PAUSE_MS: u64 = 100;
+pub const STEADY_CALL_MS: u64 = 300;
+
+/// What the user believes to be deployed, and what the clients do.
+pub struct Outside {
+    pub entries: BTreeMap<String, Value>,
+    number: u64,
+    next_request: u64,
+    /// Milliseconds between two requests of each application.
+    pub pause_ms: [u64; APPS.len()],
+    /// From here on the load is the same all the time.
+    pub steady_from: u64,
+    pub load_ends_at: u64,
+    pub changes_end_at: u64,
+}
+
+/// A change that arrives at a head.
+#[derive(Clone, Debug)]
+pub enum Change {
+    Deploy { document: Value, marker: String },
+    DeleteAll,
+    Scale { application: String, target: u32 },
+    Rollback,
+}
+
+impl Outside {
+    pub fn new(changes_end_at: u64) -> Outside {
+        Outside {
+            entries: BTreeMap::new(),
+            number: 0,
+            next_request: 0,
+            pause_ms: [300; APPS.len()],
+            steady_from: changes_end_at + STEADY_AFTER_MS,
+            load_ends_at: changes_end_at + STEADY_AFTER_MS + STEADY_MS,
+            changes_end_at,
+        }
+    }
+}
+
+impl Cluster {
+    // ---- requests ----
+
+    pub fn send_request(&mut self, app: usize) {
+        if self.queue.now() >= self.outside.load_ends_at {
+            return;
+        }
+        let mean = self.outside.pause_ms[app];
+        let pause = if self.is_steady() {
+            STEADY_PAUSE_MS
+        } else {
+            self.rng.range(mean / 2, mean * 3 / 2 + 1)
+        };
+        self.queue.after(pause, Event::Request(app));
+        self.outside.next_request += 1;
+        let id = self.outside.next_request;
+        let repeatable = self.rng.percent(50);
+        self.check.sent(id, repeatable);
+        // As a load balancer: one that lives.
+        let living: Vec<usize> = (0..ROUTERS).filter(|r| self.routers[*r].up).collect();
+        let Some(r) = living.get(self.rng.index(living.len())).copied() else {
+            self.check.answered(id, Answer::Cut);
+            return;
+        };
+        let life = self.routers[r].life;
+        let pause = self.rng.range(0, 3);
+        self.queue
+            .after(pause, Event::RequestCame(r, life, id, app, repeatable));
+    }
+
+    pub fn is_steady(&self) -> bool {
+        self.queue.now() >= self.outside.steady_from
+    }
+
+    pub fn change_load(&mut self) {
+        let app = self.rng.index(APPS.len());
+        self.outside.pause_ms[app] = [40, 100, 300, 1000][self.rng.index(4)];
+        let pause = self.rng.range(5000, 20_000);
+        self.queue.after(pause, Event::Load);
+    }
+
+    // ---- changes ----
+
+    pub fn user_acts(&mut self) {
+        if self.queue.now() >= self.outside.changes_end_at {
+            return;
+        }
+        let pause = self.rng.range(3000, 15_000);
+        self.queue.after(pause, Event::User);
+        let change = self.next_change();
+        self.send_change(change);
+    }
+
+    /// What shall be there at the end, so that there is something to come to rest.
+    pub fn last_change(&mut self) {
+        for app in APPS {
+            self.outside.number += 1;
+            let number = self.outside.number;
+            let mut entry = entry(app, Kind::Good, number, &mut self.rng);
+            entry["deployments"][0]["user_config"] = json!({"settings": "good"});
+            self.outside.entries.insert(app.to_owned(), entry);
+        }
+        let change = self.deploy();
+        self.send_change(change);
+    }
+
+    fn deploy(&mut self) -> Change {
+        let marker = format!("n{}.", self.outside.number);
+        Change::Deploy {
+            document: document(&self.outside.entries),
+            marker,
+        }
+    }
+
+    fn next_change(&mut self) -> Change {
+        let app = APPS[self.rng.index(APPS.len())].to_owned();
+        self.outside.number += 1;
+        let number = self.outside.number;
+        if self.outside.entries.is_empty() {
+            for app in APPS {
+                let entry = entry(app, Kind::Good, number, &mut self.rng);
+                self.outside.entries.insert(app.to_owned(), entry);
+            }
+            return self.deploy();
+        }
+        match self.rng.range(0, 20) {
+            0 => {
+                self.outside.entries.clear();
+                Change::DeleteAll
+            }
+            1 => {
+                self.outside.entries.remove(&app);
+                self.deploy()
+            }
+            2 | 3 => Change::Rollback,
+            4..7 => Change::Scale {
+                application: "scaled".to_owned(),
+                target: self.rng.range(0, 5) as u32,
+            },
+            7..12 if self.outside.entries.contains_key(&app) => {
+                let entry = changed(&self.outside.entries[&app], number, &mut self.rng);
+                self.outside.entries.insert(app, entry);
+                self.deploy()
+            }
+            _ => {
+                let kind = Kind::any(&mut self.rng);
+                let entry = entry(&app, kind, number, &mut self.rng);
+                self.outside.entries.insert(app, entry);
+                self.deploy()
+            }
+        }
+    }
+
+    /// To a head that leads, or believes it.
+    fn send_change(&mut self, change: Change) {
+        let leading: Vec<usize> = (0..HEADS).filter(|h| self.heads[*h].leads()).collect();
+        let Some(h) = leading.get(self.rng.index(leading.len())).copied() else {
+            self.log("nobody leads, the user tries again");
+            self.queue.after(1000, Event::Change(change));
+            return;
+        };
+        let life = self.heads[h].life;
+        self.queue.after(2, Event::ChangeCame(h, life, change));
+    }
+
+    pub fn retry_change(&mut self, change: Change) {
+        self.send_change(change);
+    }
+
+    pub fn change_came(&mut self, h: usize, change: Change) {
+        match change {
+            Change::Deploy { document, marker } => {
+                let outcome = self.head_deploy(h, &document);
+                let is_last = self.queue.now() >= self.outside.changes_end_at;
+                if is_last && !matches!(outcome, Some(Ok(_))) {
+                    let (document, marker) = (document.clone(), marker.clone());
+                    let again = Event::Change(Change::Deploy { document, marker });
+                    self.queue.after(1000, again);
+                }
+                self.log(&format!("head{h} is told to deploy {marker} {outcome:?}"));
+                match outcome {
+                    None => {}
+                    Some(Ok(revision)) => {
+                        let stored = self.store.lock().index();
+                        self.check.accepted(revision, stored);
+                    }
+                    Some(Err(DeployError::Store(StoreError::Unknown(_)))) => {}
+                    Some(Err(_)) => self.refused(&document, marker),
+                }
+            }
+            Change::DeleteAll => {
+                let outcome = self.head_delete(h);
+                self.log(&format!("head{h} is told to delete all: {outcome:?}"));
+            }
+            Change::Scale {
+                application,
+                target,
+            } => {
+                let outcome: Option<Result<(), ScaleError>> =
+                    self.head_scale(h, &application, DEPLOYMENT, target);
+                self.log(&format!(
+                    "head{h} is told to scale to {target}: {outcome:?}"
+                ));
+            }
+            Change::Rollback => {
+                let outcome = self.head_rollback(h);
+                self.log(&format!("head{h} is told to roll back: {outcome:?}"));
+            }
+        }
+        self.head_follow_up(h);
+    }
+
+    /// Only what no other document says as well can be looked for.
+    fn refused(&mut self, document: &Value, marker: String) {
+        if document.to_string().contains(&marker) {
+            if self.store.lock().mentions(&marker) {
+                let text = format!("{marker} was refused and is stored");
+                self.check
+                    .violated("a_refused_config_changes_nothing", &text);
+            }
+        }
+    }
+}

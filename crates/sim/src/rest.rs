@@ -1,0 +1,128 @@
+//! Whether the cluster has come to rest: everything that was declared runs, nobody waits, and
+//! everybody knows the same.
+
+use std::collections::BTreeMap;
+
+use mobula_head::world::World;
+use mobula_head::world::intent::Phase;
+use mobula_worker::simulation::Phase as Life;
+use serde_json::Value;
+
+use crate::cluster::{Cluster, HEADS};
+
+impl Cluster {
+    /// Remembers when each count changed.
+    pub fn watch_targets(&mut self, h: usize) {
+        let now = self.queue.now();
+        let Some(lead) = self.heads[h].lead.as_ref() else {
+            return;
+        };
+        for (id, deployment) in lead.control.world.deployments() {
+            let entry = self.targets.entry(id.to_string());
+            let entry = entry.or_insert((deployment.target, now));
+            if entry.0 != deployment.target {
+                *entry = (deployment.target, now);
+            }
+        }
+    }
+
+    /// None: it has; otherwise what is still under way.
+    pub fn unrest(&self) -> Option<String> {
+        let leading: Vec<usize> = (0..HEADS).filter(|h| self.heads[*h].leads()).collect();
+        let [h] = leading.as_slice() else {
+            return Some(format!("{} heads lead", leading.len()));
+        };
+        let Some(lead) = self.heads[*h].lead.as_ref() else {
+            return Some("nobody leads".to_owned());
+        };
+        let world = &lead.control.world;
+        self.config_unrest(world)
+            .or_else(|| deployment_unrest(world))
+            .or_else(|| self.worker_unrest(world))
+            .or_else(|| self.router_unrest(world))
+    }
+
+    fn config_unrest(&self, world: &World) -> Option<String> {
+        let (newest, current) = self.store.lock().index();
+        if current != Some(world.revision) {
+            let revision = world.revision;
+            return Some(format!(
+                "stored is {current:?} of {newest}, the world is at {revision}"
+            ));
+        }
+        let stored = self.store.lock().current_config().unwrap_or_default();
+        let stored: BTreeMap<String, Value> = stored["applications"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|app| (app["name"].to_string(), app["args"].clone()))
+            .collect();
+        let declared = world.applications.iter().map(|(name, app)| {
+            let name = Value::String(name.clone()).to_string();
+            (name, app.declared.raw["args"].clone())
+        });
+        let declared: BTreeMap<String, Value> = declared.collect();
+        (declared != stored).then(|| format!("declared is {declared:?}, stored is {stored:?}"))
+    }
+
+    fn worker_unrest(&self, world: &World) -> Option<String> {
+        let mut wanted: Vec<&String> = world
+            .applications
+            .values()
+            .flat_map(|application| application.deployments.values())
+            .flat_map(|deployment| deployment.replicas.keys())
+            .collect();
+        let mut running: Vec<&String> = Vec::new();
+        for worker in &self.workers {
+            if worker.ongoing() > 0 {
+                return Some(format!("{} has calls", worker.id));
+            }
+            for (id, replica) in &worker.replicas {
+                if replica.phase != Life::Running {
+                    return Some(format!("{id} is {:?}", replica.phase));
+                }
+                running.push(id);
+            }
+        }
+        wanted.sort();
+        running.sort();
+        (wanted != running).then(|| format!("{running:?} run, {wanted:?} shall"))
+    }
+
+    fn router_unrest(&self, world: &World) -> Option<String> {
+        let version = world.published.table_version();
+        for (r, router) in self.routers.iter().enumerate() {
+            if router.table.version != version {
+                let has = router.table.version;
+                return Some(format!("router{r} has table {has}, not {version}"));
+            }
+            if router.busy() > 0 || !router.requests.is_empty() {
+                return Some(format!("router{r} has requests"));
+            }
+        }
+        let unanswered = self.check.unanswered();
+        (unanswered > 0).then(|| format!("{unanswered} requests are not answered"))
+    }
+}
+
+fn deployment_unrest(world: &World) -> Option<String> {
+    for (id, deployment) in world.deployments() {
+        let count = deployment.replicas.len() as u32;
+        let right = deployment.replicas.values().all(|replica| {
+            replica.phase == Phase::Running
+                && deployment.is_current(replica)
+                && replica.spec.config_version == deployment.spec.replica.config_version
+        });
+        if deployment.deleting || count != deployment.target || !right {
+            let target = deployment.target;
+            let phases: Vec<String> = deployment
+                .replicas
+                .iter()
+                .map(|(id, replica)| format!("{id} {:?} on {}", replica.phase, replica.worker))
+                .collect();
+            let status = &deployment.status;
+            return Some(format!("{id} shall have {target}: {phases:?} {status:?}"));
+        }
+    }
+    None
+}
