@@ -97,6 +97,9 @@ pub fn entry(name: &str, kind: Kind, number: u64, rng: &mut Rng) -> Value {
         deployment["user_config"] = json!({"settings": settings, "number": number});
     }
     if name == "auto" {
+        // More than the target: replicas that cannot have what the count is made from are too
+        // few as soon as there are enough of them.
+        deployment["max_ongoing_requests"] = json!(rng.range(4, 8));
         deployment["autoscaling_config"] = json!({
             "min_replicas": rng.range(0, 2),
             "max_replicas": rng.range(3, 6),

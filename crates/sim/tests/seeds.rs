@@ -3,9 +3,10 @@
 use mobula_sim::simulate;
 
 /// Shorter than by `make sim`: the same faults, fewer of them.
-const FAULTS_MS: u64 = 40_000;
+const FAULTS_MS: u64 = 30_000;
 
-const SEEDS: u64 = 60;
+/// Unoptimised, each takes about a second.
+const SEEDS: u64 = 12;
 
 #[test]
 fn every_property_holds_under_faults() {
@@ -22,7 +23,7 @@ fn every_property_holds_under_faults() {
 
 #[test]
 fn the_same_seed_does_the_same_again() {
-    for seed in [1, 2, 3] {
+    for seed in [1, 2] {
         let first = simulate(seed, FAULTS_MS, false);
         let again = simulate(seed, FAULTS_MS, false);
         assert_eq!(first.hash, again.hash, "seed {seed}");
