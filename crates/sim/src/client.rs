@@ -231,12 +231,11 @@ impl Cluster {
 
     /// Only what no other document says as well can be looked for.
     fn refused(&mut self, document: &Value, marker: String) {
-        if document.to_string().contains(&marker) {
-            if self.store.lock().mentions(&marker) {
-                let text = format!("{marker} was refused and is stored");
-                self.check
-                    .violated("a_refused_config_changes_nothing", &text);
-            }
+        let is_new = document.to_string().contains(&marker);
+        if is_new && self.store.lock().mentions(&marker) {
+            let text = format!("{marker} was refused and is stored");
+            self.check
+                .violated("a_refused_config_changes_nothing", &text);
         }
     }
 }

@@ -240,12 +240,10 @@ impl Cluster {
         if let Some(until) = self.paused.get(&node).filter(|until| **until > now) {
             return Some(*until);
         }
-        let waits = match event {
-            Event::Head(_, _, head::Timer::Tick(..))
-            | Event::Deliver(..)
-            | Event::ChangeCame(..) => true,
-            _ => false,
-        };
+        let waits = matches!(
+            event,
+            Event::Head(_, _, head::Timer::Tick(..)) | Event::Deliver(..) | Event::ChangeCame(..)
+        );
         match node {
             Node::Head(h) if waits && self.heads[h].busy_until > now => {
                 Some(self.heads[h].busy_until)
