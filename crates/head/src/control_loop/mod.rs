@@ -19,7 +19,7 @@ use crate::executor::Executor;
 use crate::message::{ScaleError, SessionNumber};
 use crate::record::record;
 use crate::world::observed::{Router, Worker};
-use crate::world::{DeploymentId, Event, Now, ReplicaId, RouterId, WorkerId, World};
+use crate::world::{DeploymentId, Event, Now, ReplicaId, Resources, RouterId, WorkerId, World};
 
 /// Plans made in a row for one message. A plan that follows from the one before needs two or
 /// three; more is left to the next tick, so that nobody waits long for an answer.
@@ -166,13 +166,15 @@ impl ControlLoop {
         }
     }
 
-    /// Plans until nothing follows; each round is durable before it is published.
+    /// Plans until nothing follows; each round is durable before it is published. Says what the
+    /// newest plan had no room for; None: nothing was planned.
     pub async fn step(
         &mut self,
         clock: impl Fn() -> Now + Send,
         new_id: &mut (dyn FnMut() -> ReplicaId + Send),
         mut publish: impl FnMut(&World) + Send,
-    ) {
+    ) -> Option<Vec<Resources>> {
+        let mut unplaced = None;
         for _ in 0..PLANS_PER_STEP_MAX {
             let now = clock();
             if let Err(error) = self.settle(now).await {
@@ -186,6 +188,7 @@ impl ControlLoop {
                 info!("{planned}");
                 self.world.apply(&planned.action, now);
             }
+            unplaced = Some(plan.unplaced.clone());
             self.world.mark_good(now);
             let taken_back = self.take_back_failed(now).await;
             if let Err(error) = self.save().await {
@@ -199,6 +202,7 @@ impl ControlLoop {
                 break;
             }
         }
+        unplaced
     }
 }
 
