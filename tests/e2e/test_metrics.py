@@ -36,6 +36,8 @@ CONTROLLER: dict[str, set[str]] = {
     "ray_serve_application_status": {"application"},
     "ray_serve_deployment_status": {"deployment", "application"},
     "ray_serve_deployment_replica_healthy": {"deployment", "application", "replica"},
+    "mobula_build_info": {"version", "commit", "protocol"},
+    "mobula_head_members": {"role", "version"},
 }
 MODELS: dict[str, set[str]] = {
     "rag8s_inference_requests_total": {"model"},

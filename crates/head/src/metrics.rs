@@ -3,6 +3,7 @@
 //! State (statuses, counts) is written straight from the world, so that a series ends with the
 //! thing it is about. What only an event knows is counted through the `metrics` recorder.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
@@ -37,6 +38,8 @@ pub const CONTROL_LOOPS: &str = "ray_serve_controller_num_control_loops";
 pub const WORKERS: &str = "mobula_head_workers";
 /// Gauge: routers that have a session.
 pub const ROUTERS: &str = "mobula_head_routers";
+/// Gauge: role, version; workers and routers that have a session.
+pub const MEMBERS: &str = "mobula_head_members";
 
 /// Describes what goes through the recorder.
 pub fn describe() {
@@ -152,7 +155,31 @@ pub fn exposition(world: &World) -> String {
         "Routers with a session.",
         one(world.routers.len()),
     );
+    family(
+        &mut text,
+        MEMBERS,
+        "Workers and routers with a session, by release.",
+        members(world),
+    );
     text
+}
+
+/// How many workers and routers there are of each release.
+fn members(world: &World) -> Vec<Series> {
+    let workers = world.workers.values();
+    let connected = workers.filter(|worker| worker.disconnected_since_ms.is_none());
+    let workers = connected.map(|worker| ("worker", &worker.version));
+    let routers = world.routers.values();
+    let routers = routers.map(|router| ("router", &router.version));
+    let mut counts: BTreeMap<(&str, &str), u32> = BTreeMap::new();
+    for (role, version) in workers.chain(routers) {
+        *counts.entry((role, version)).or_default() += 1;
+    }
+    let series = counts.into_iter().map(|((role, version), count)| {
+        let labels = vec![("role", role.to_owned()), ("version", version.to_owned())];
+        (labels, f64::from(count))
+    });
+    series.collect()
 }
 
 fn family(text: &mut String, name: &str, help: &str, series: Vec<Series>) {

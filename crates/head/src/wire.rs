@@ -19,6 +19,7 @@ pub fn worker(report: v1::WorkerReport) -> Option<Worker> {
         node_id: report.node_id,
         node_ip: report.node_ip,
         pid: report.pid,
+        version: report.runtime_version,
         data_addr: report.data_addr,
         capacity: report
             .capacity
@@ -43,6 +44,7 @@ pub fn router(report: v1::RouterReport) -> Router {
         node_id: report.node_id,
         node_ip: report.node_ip,
         pid: report.pid,
+        version: report.runtime_version,
         http_addr: report.http_addr,
         grpc_addr: report.grpc_addr,
         table_version: report.table_version,

@@ -15,6 +15,7 @@ use tonic::{Request, Status};
 
 use crate::net::{self, Addr, Listener, NetError};
 use crate::refusals::Refusals;
+use crate::release::{self, PROTOCOL, PROTOCOL_KEY};
 use crate::tls::{Tls, TlsError};
 use crate::token::{Token, offered};
 
@@ -30,11 +31,11 @@ pub struct Credentials {
 /// A connection that shows what it has to with every call.
 pub type Connection = InterceptedService<Channel, Bearer>;
 
-/// Puts the token on every call.
+/// Puts the token and the release's protocol on every call.
 #[derive(Clone)]
 pub struct Bearer(Option<MetadataValue<Ascii>>);
 
-/// Lets only those in who know the token.
+/// Lets only those in who know the token and are of a release that fits.
 #[derive(Clone)]
 pub struct Guard {
     token: Option<Token>,
@@ -147,28 +148,40 @@ impl Interceptor for Bearer {
         if let Some(value) = &self.0 {
             request.metadata_mut().insert(AUTHORIZATION, value.clone());
         }
+        let protocol = MetadataValue::from(PROTOCOL);
+        request.metadata_mut().insert(PROTOCOL_KEY, protocol);
         Ok(request)
     }
 }
 
 impl Interceptor for Guard {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        let Some(token) = &self.token else {
+        let Some(refusal) = self.refusal(&request) else {
             return Ok(request);
-        };
-        let header = request.metadata().get(AUTHORIZATION);
-        let refusal = match header.and_then(|value| offered(value.as_bytes())) {
-            Some(offered) if token.is(offered) => return Ok(request),
-            Some(_) => "the join token is wrong",
-            None => "the join token is missing",
         };
         let peer = peer(&request);
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         if refusals.note(peer.map(|addr| addr.ip()), Instant::now()) {
             let peer = peer.map_or_else(|| "local".to_owned(), |addr| addr.to_string());
-            tracing::warn!(peer, reason = refusal, "a peer may not join");
+            tracing::warn!(peer, reason = refusal.message(), "a peer may not join");
         }
-        Err(Status::unauthenticated(refusal))
+        Err(refusal)
+    }
+}
+
+impl Guard {
+    /// Why the call may not come in. Strangers are told nothing about the release.
+    fn refusal(&self, request: &Request<()>) -> Option<Status> {
+        if let Some(token) = &self.token {
+            let header = request.metadata().get(AUTHORIZATION);
+            match header.and_then(|value| offered(value.as_bytes())) {
+                Some(offered) if token.is(offered) => {}
+                Some(_) => return Some(Status::unauthenticated("the join token is wrong")),
+                None => return Some(Status::unauthenticated("the join token is missing")),
+            }
+        }
+        let shown = request.metadata().get(PROTOCOL_KEY);
+        release::refusal(shown.map(MetadataValue::as_bytes)).map(Status::failed_precondition)
     }
 }
 
@@ -221,6 +234,19 @@ mod tests {
     #[test]
     fn without_a_token_nothing_is_asked() {
         assert!(guard(&Credentials::default()).call(request(None)).is_ok());
+    }
+
+    #[test]
+    fn a_process_shows_its_release_and_a_release_that_is_too_far_away_is_refused() {
+        let mut guard = guard(&Credentials::default());
+        let ours = Bearer(None).call(request(None)).unwrap();
+        assert!(guard.call(ours).is_ok());
+        let mut far = request(None);
+        let number = MetadataValue::from(PROTOCOL + 2);
+        far.metadata_mut().insert(PROTOCOL_KEY, number);
+        let status = guard.call(far).unwrap_err();
+        assert_eq!(status.code(), tonic::Code::FailedPrecondition);
+        assert!(status.message().contains("one release at a time"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod ids;
 pub mod metrics;
 pub mod net;
 pub mod refusals;
+pub mod release;
 pub mod repeats;
 pub mod signals;
 pub mod telemetry;

@@ -3,7 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use metrics::{describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::release;
+
+/// Gauge, always 1: version, commit, protocol.
+pub const BUILD_INFO: &str = "mobula_build_info";
 
 /// Ray's latency buckets in milliseconds.
 pub const LATENCY_BUCKETS_MS: [f64; 19] = [
@@ -40,12 +46,21 @@ impl MetricsHandle {
     }
 }
 
-/// Installs the process's recorder. `labels` are put on every series.
+/// Installs the process's recorder and says which release it is. `labels` are put on every
+/// series.
 ///
 /// # Errors
 /// When a recorder was installed before.
 pub fn install(labels: &[(&str, &str)]) -> Result<MetricsHandle, BuildError> {
-    builder(labels)?.install_recorder().map(MetricsHandle)
+    let handle = builder(labels)?.install_recorder()?;
+    describe_gauge!(BUILD_INFO, "Always 1: which release the process is.");
+    let build = [
+        ("version", release::VERSION.to_owned()),
+        ("commit", release::commit().to_owned()),
+        ("protocol", release::PROTOCOL.to_string()),
+    ];
+    gauge!(BUILD_INFO, &build).set(1.0);
+    Ok(MetricsHandle(handle))
 }
 
 /// A handle whose recorder is not installed, for tests that bring several roles up in one

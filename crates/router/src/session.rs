@@ -155,6 +155,7 @@ fn report(core: &Core, identity: &Identity, loads: Vec<v1::DeploymentLoad>) -> v
         error: errors.join("; "),
         loads,
         answers: core.answers(),
+        runtime_version: mobula_process::release::VERSION.to_owned(),
     }
 }
 

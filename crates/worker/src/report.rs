@@ -31,7 +31,7 @@ pub(crate) fn report(
         data_addr: identity.data_addr.clone(),
         capacity: Some(identity.capacity.clone()),
         labels: identity.labels.clone(),
-        runtime_version: env!("CARGO_PKG_VERSION").to_owned(),
+        runtime_version: mobula_process::release::VERSION.to_owned(),
         assignment_version,
         draining,
         replicas: replicas

@@ -122,7 +122,7 @@ impl ControlLoop {
             return Heard::Superseded;
         }
         if !self.world.workers.contains_key(id) {
-            info!(worker = %id, pid = worker.pid, capacity = %worker.capacity, "a worker joined");
+            info!(worker = %id, pid = worker.pid, version = worker.version, capacity = %worker.capacity, "a worker joined");
         }
         self.observe_news(Event::WorkerReported(worker), now)
     }
@@ -149,7 +149,7 @@ impl ControlLoop {
         }
         let before = self.world.routers.get(id);
         if before.is_none() {
-            info!(router = %id, pid = router.pid, "a router joined");
+            info!(router = %id, pid = router.pid, version = router.version, "a router joined");
         }
         if !router.error.is_empty() && before.is_none_or(|before| before.error != router.error) {
             warn!(router = %id, error = router.error, "a router does not serve");

@@ -22,6 +22,8 @@ pub struct Worker {
     pub node_ip: String,
     /// The process.
     pub pid: u32,
+    /// Its release.
+    pub version: String,
     /// Where routers connect.
     pub data_addr: String,
     /// What it has.
@@ -97,6 +99,8 @@ pub struct Router {
     pub node_ip: String,
     /// The process.
     pub pid: u32,
+    /// Its release; empty: one that did not say yet.
+    pub version: String,
     /// Bound address, empty when not listening.
     pub http_addr: String,
     /// As `http_addr`.
@@ -137,6 +141,7 @@ impl Router {
             node_id,
             node_ip,
             pid,
+            version,
             http_addr,
             grpc_addr,
             table_version,
@@ -148,8 +153,13 @@ impl Router {
             answers,
         } = self;
         (id, node_id, node_ip, *pid) == (&report.id, &report.node_id, &report.node_ip, report.pid)
-            && (http_addr, grpc_addr, error)
-                == (&report.http_addr, &report.grpc_addr, &report.error)
+            && (version, http_addr, grpc_addr, error)
+                == (
+                    &report.version,
+                    &report.http_addr,
+                    &report.grpc_addr,
+                    &report.error,
+                )
             && (*table_version, *draining) == (report.table_version, report.draining)
             && (loads, answers) == (&report.loads, &report.answers)
     }
@@ -171,6 +181,7 @@ impl Worker {
             node_id,
             node_ip,
             pid,
+            version,
             data_addr,
             capacity,
             labels,
@@ -187,8 +198,8 @@ impl Worker {
         disconnected_since_ms.is_none()
             && (id, node_id, node_ip, *pid)
                 == (&report.id, &report.node_id, &report.node_ip, report.pid)
-            && (data_addr, capacity, labels)
-                == (&report.data_addr, &report.capacity, &report.labels)
+            && (version, data_addr) == (&report.version, &report.data_addr)
+            && (capacity, labels) == (&report.capacity, &report.labels)
             && (*assignment_version, *draining) == (report.assignment_version, report.draining)
             && *replicas == report.replicas
     }

@@ -113,9 +113,25 @@ impl Head {
         head
     }
 
+    /// Again at the addresses of a head that ended.
+    pub fn start_in_place_of(old: &Head, house: &House, etcd: &Etcd, name: &str) -> Head {
+        let head = Head::launch_at((old.admin, old.cluster), house, &etcd.url, name, &[]);
+        wait_for("the head", || get(head.admin, "/livez").ok());
+        head
+    }
+
     /// Without waiting for it to be up.
     pub fn launch(house: &House, etcd: &str, name: &str, more: &[String]) -> Head {
-        let (admin, cluster) = (free_addr(), free_addr());
+        Head::launch_at((free_addr(), free_addr()), house, etcd, name, more)
+    }
+
+    fn launch_at(
+        (admin, cluster): (SocketAddr, SocketAddr),
+        house: &House,
+        etcd: &str,
+        name: &str,
+        more: &[String],
+    ) -> Head {
         let flags = [
             ("--etcd", etcd.to_owned()),
             ("--cluster", "test".to_owned()),
@@ -128,7 +144,7 @@ impl Head {
             .flat_map(|(flag, value)| [flag.to_owned(), value]);
         let args = std::iter::once("head".to_owned()).chain(args);
         let args: Vec<_> = args.chain(more.iter().cloned()).collect();
-        let process = Process::start(house.dir.path(), name, &args);
+        let process = Process::start_of(&house.binary, house.dir.path(), name, &args);
         Head {
             process,
             admin,

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::client::{get, send};
-use crate::process::{Process, wait_for};
+use crate::process::{BINARY, Process, wait_for};
 
 pub const TOKEN: &str = "a-join-token-of-the-test";
 const APPLICATIONS: &str = "/api/serve/applications/";
@@ -19,6 +19,8 @@ pub struct House {
     pub cluster: SocketAddr,
     /// What workers and routers are told to join; several heads are separated by commas.
     pub join: String,
+    /// What its processes are started from.
+    pub binary: PathBuf,
     /// Flags that every role gets.
     access: Vec<String>,
 }
@@ -56,6 +58,7 @@ impl House {
             admin: free_addr(),
             cluster,
             join: cluster.to_string(),
+            binary: BINARY.into(),
             access,
         }
     }
@@ -116,7 +119,7 @@ impl House {
 
     fn start(&self, name: &str, mut args: Vec<String>, access: &[String]) -> Process {
         args.extend(access.iter().cloned());
-        Process::start(self.dir.path(), name, &args)
+        Process::start_of(&self.binary, self.dir.path(), name, &args)
     }
 
     /// Deploys the no-op application with so many replicas of one CPU each.

@@ -13,3 +13,4 @@ mod process;
 mod rollbacks;
 mod store_away;
 mod tls;
+mod upgrade;

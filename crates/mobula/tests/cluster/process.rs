@@ -11,6 +11,9 @@ use rustix::process::{Pid, Signal, kill_process};
 /// takes a while to start a dozen processes.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
 
+/// The release under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_mobula");
+
 /// A running `mobula`.
 pub struct Process {
     child: Child,
@@ -19,9 +22,14 @@ pub struct Process {
 
 impl Process {
     pub fn start(dir: &Path, name: &str, args: &[String]) -> Process {
+        Process::start_of(Path::new(BINARY), dir, name, args)
+    }
+
+    /// Starts a binary that may be of another release.
+    pub fn start_of(binary: &Path, dir: &Path, name: &str, args: &[String]) -> Process {
         let log = dir.join(format!("{name}.log"));
         let file = File::create(&log).unwrap();
-        let child = command()
+        let child = command_of(binary)
             .args(args)
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())
@@ -78,7 +86,11 @@ impl Drop for Process {
 
 /// The binary, without what the environment would tell it.
 pub fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mobula"));
+    command_of(Path::new(BINARY))
+}
+
+fn command_of(binary: &Path) -> Command {
+    let mut command = Command::new(binary);
     for name in ["RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"] {
         command.env_remove(name);
     }
