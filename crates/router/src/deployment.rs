@@ -15,7 +15,9 @@ use crate::answers::Answers;
 use crate::dispatch::Worker;
 use crate::limits::{FULL_PAUSE_MAX, FULL_PAUSE_MIN};
 use crate::metrics::{DeploymentMetrics, milliseconds};
-use crate::queue::{Admission, Dice, Limits, Queue, Refusal, ReplicaKey, Seq, Start, Wanted};
+use crate::queue::{
+    Admission, Affinity, Dice, Limits, Queue, Refusal, ReplicaKey, Seq, Start, Wanted,
+};
 use crate::sync::lock;
 
 /// One deployment of one application, as long as the table has it.
@@ -98,9 +100,9 @@ impl Deployment {
 
     /// Waits for a slot: at once when a replica has one, otherwise in line until there is one or
     /// the deployment ends. Dropping the future leaves the line.
-    pub async fn acquire(self: &Arc<Self>) -> Result<Permit, Refusal> {
+    pub async fn acquire(self: &Arc<Self>, affinity: Option<Affinity>) -> Result<Permit, Refusal> {
         let mut slot = None;
-        let admission = lock(&self.queue).admit(dice(), || waiter(&mut slot));
+        let admission = lock(&self.queue).admit(affinity, dice(), || waiter(&mut slot));
         if let Admission::Start { .. } = admission {
             self.metrics.fulfillment.record(0.0);
             return self.follow(admission, slot).await;

@@ -14,7 +14,7 @@ use crate::core::RouteEntry;
 use crate::deployment::Permit;
 use crate::dispatch::{CallHandle, First, Upload, UploadError};
 use crate::limits::REPEATS_MAX;
-use crate::queue::Refusal;
+use crate::queue::{Affinity, Refusal};
 
 /// An answer has begun.
 pub struct Answer {
@@ -43,6 +43,8 @@ pub struct Ask<F> {
     pub call: F,
     /// The body.
     pub upload: Upload,
+    /// What it would rather stay with.
+    pub affinity: Option<Affinity>,
     /// Whether a replica may execute it although another may have done so already.
     pub repeatable: bool,
     /// When the config's own time-out passes.
@@ -60,7 +62,11 @@ impl<F: Fn(&str) -> v1::Call> Ask<F> {
     /// Sends the request until a replica answers it.
     pub async fn answer(mut self, route: &RouteEntry) -> Result<Answer, Failure> {
         let mut repeats = 0;
-        let mut permit = route.deployment.acquire().await.map_err(Failure::Refused)?;
+        let mut permit = route
+            .deployment
+            .acquire(self.affinity)
+            .await
+            .map_err(Failure::Refused)?;
         route.metrics.handed_over();
         loop {
             permit = match self.attempt(permit, route, &mut repeats).await {

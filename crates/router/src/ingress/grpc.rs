@@ -32,11 +32,13 @@ use crate::error::RouterError;
 use crate::exchange::{Answer, Ask, Failure};
 use crate::limits::{GRPC_MESSAGE_BYTES_MAX, GRPC_STATUS_CHARS_MAX};
 use crate::metrics::Ingress;
+use crate::queue::Affinity;
 
 /// Metadata that Ray Serve reads and answers.
 const REQUEST_ID: HeaderName = HeaderName::from_static("request_id");
 const APPLICATION: HeaderName = HeaderName::from_static("application");
 const MODEL_ID: HeaderName = HeaderName::from_static("multiplexed_model_id");
+const SESSION_ID: HeaderName = HeaderName::from_static("session_id");
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
@@ -140,7 +142,10 @@ impl GrpcIngress {
         route: &RouteEntry,
         deadline: Option<Deadline>,
     ) -> Result<Unary, Status> {
+        let model_id = text(&parts.headers, &MODEL_ID).unwrap_or_default();
+        let session_id = text(&parts.headers, &SESSION_ID).unwrap_or_default();
         let ask = Ask {
+            affinity: Affinity::of(session_id, model_id),
             upload: upload(body).await?,
             call: |replica_id: &str| v1::Call {
                 replica_id: replica_id.to_owned(),
@@ -152,9 +157,7 @@ impl GrpcIngress {
                 headers: headers::to_replica(&parts.headers),
                 request_id: id.to_owned(),
                 remaining_ms: deadline.map(Deadline::remaining_ms),
-                model_id: text(&parts.headers, &MODEL_ID)
-                    .unwrap_or_default()
-                    .to_owned(),
+                model_id: model_id.to_owned(),
                 body: Bytes::new(),
                 end: false,
             },

@@ -18,6 +18,8 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
+/// Requests with the same value go to the same replica while it has room.
+const SESSION_ID: HeaderName = HeaderName::from_static("x-session-id");
 /// Both spellings that Ray Serve reads.
 const MODEL_ID: [HeaderName; 2] = [
     HeaderName::from_static("serve_multiplexed_model_id"),
@@ -38,6 +40,14 @@ pub fn model_id(headers: &HeaderMap) -> String {
     let value = MODEL_ID.into_iter().find_map(|name| headers.get(name));
     let value = value.and_then(|value| value.to_str().ok());
     value.unwrap_or_default().to_owned()
+}
+
+/// The session that the request belongs to; empty when none.
+pub fn session_id(headers: &HeaderMap) -> &str {
+    let value = headers.get(&SESSION_ID);
+    value
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
 }
 
 /// How long the request may take: what the client says, else the config.
@@ -181,5 +191,7 @@ mod tests {
             assert_eq!(model_id(&headers(&[(name, "m1")])), "m1");
         }
         assert_eq!(model_id(&HeaderMap::new()), "");
+        assert_eq!(session_id(&headers(&[("X-Session-Id", "s1")])), "s1");
+        assert_eq!(session_id(&HeaderMap::new()), "");
     }
 }

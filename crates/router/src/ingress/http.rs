@@ -21,6 +21,7 @@ use crate::core::{Core, RouteEntry};
 use crate::dispatch::{Upload, UploadError};
 use crate::exchange::{Answer, Ask, Failure};
 use crate::metrics::Ingress;
+use crate::queue::Affinity;
 
 /// Answers HTTP requests.
 pub struct HttpIngress {
@@ -126,7 +127,9 @@ impl HttpIngress {
             .await
             .map_err(|error| Problem::upload(&error))?;
         let model_id = headers::model_id(&parts.headers);
+        let session_id = headers::session_id(&parts.headers);
         let ask = Ask {
+            affinity: Affinity::of(session_id, &model_id),
             call: |replica_id: &str| v1::Call {
                 replica_id: replica_id.to_owned(),
                 protocol: v1::Protocol::Http.into(),

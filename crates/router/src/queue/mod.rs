@@ -5,8 +5,9 @@
 //! and speaking to replicas (`deployment`, `dispatch`).
 //!
 //! Every replica has a queue of its own; a request joins that of the less loaded of two replicas
-//! picked at random. What it joins is a place, not a fate: a slot that becomes free anywhere
-//! takes the oldest request of all the queues. So, for one deployment, requests start in the
+//! picked at random, unless its session or model has a replica that is free. What it joins is a
+//! place, not a fate: a slot that becomes free anywhere takes the oldest request of all the queues.
+//! So, for one deployment, requests start in the
 //! order in which they came, and none waits while a replica has a free slot.
 //!
 //! While requests are shared between two versions of the code, dice first say whether a request
@@ -15,6 +16,7 @@
 //! must not draw more than its share. Only when no replica of one version can be reached does
 //! the other one get everything.
 
+mod affinity;
 mod replicas;
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::QUEUED_REQUESTS_MAX;
 
+pub use affinity::Affinity;
 use replicas::Replicas;
 pub use replicas::{ReplicaKey, ReplicaLoad, Side, Wanted};
 
@@ -132,10 +135,7 @@ impl Dice {
     /// A number below `n`; 0 when `n` is 0. (SplitMix64.)
     fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
+        let z = affinity::mix(self.0);
         // The high half of the product; the bias of 2^-64 per choice does not matter here.
         let scaled = (u128::from(z) * n as u128) >> 64;
         usize::try_from(scaled).unwrap_or(0)
@@ -159,12 +159,18 @@ impl<T: Clone, W> Queue<T, W> {
 
     // ---- requests ----
 
-    /// A request comes. `waiter` is only made when it has to wait.
-    pub fn admit(&mut self, mut dice: Dice, waiter: impl FnOnce() -> W) -> Admission<T> {
+    /// A request comes, perhaps with a replica that it would rather go to. `waiter` is only made
+    /// when it has to wait.
+    pub fn admit(
+        &mut self,
+        affinity: Option<Affinity>,
+        mut dice: Dice,
+        waiter: impl FnOnce() -> W,
+    ) -> Admission<T> {
         if let Some(refusal) = self.refusal() {
             return Admission::Refuse(refusal);
         }
-        let (side, choice) = self.choose(&mut dice);
+        let (side, choice) = self.choose(affinity, &mut dice);
         if let Some((key, true)) = choice {
             return self.start(key, self.next);
         }
@@ -202,7 +208,7 @@ impl<T: Clone, W> Queue<T, W> {
         let in_a_row = self.replicas.leave(key, false);
         let admission = match self.refusal() {
             Some(refusal) => Admission::Refuse(refusal),
-            None => match self.choose(&mut dice) {
+            None => match self.choose(None, &mut dice) {
                 (_, Some((key, true))) => self.start(key, seq),
                 (side, choice) => self.wait(seq, side, choice.map(|(key, _)| key), waiter()),
             },
@@ -330,18 +336,35 @@ impl<T: Clone, W> Queue<T, W> {
         Admission::Wait(seq)
     }
 
-    /// First the version, then two replicas of it.
-    fn choose(&self, dice: &mut Dice) -> (Side, Option<(ReplicaKey, bool)>) {
-        let max = self.limits.ongoing_max;
+    /// First the version, then the preferred replica of it or two of them.
+    fn choose(
+        &self,
+        affinity: Option<Affinity>,
+        dice: &mut Dice,
+    ) -> (Side, Option<(ReplicaKey, bool)>) {
         let side = self.side(dice);
-        let choice = self.replicas.choose(side, max, dice);
+        let choice = self.choose_of(side, affinity, dice);
         if side == Side::Canary && !matches!(choice, Some((_, true))) {
-            let other = self.replicas.choose(Side::Stable, max, dice);
+            let other = self.choose_of(Side::Stable, affinity, dice);
             if let Some((_, true)) = other {
                 return (Side::Stable, other);
             }
         }
         (side, choice)
+    }
+
+    fn choose_of(
+        &self,
+        side: Side,
+        affinity: Option<Affinity>,
+        dice: &mut Dice,
+    ) -> Option<(ReplicaKey, bool)> {
+        let max = self.limits.ongoing_max;
+        let preferred = affinity.and_then(|key| self.replicas.preferred(side, key, max));
+        match preferred {
+            Some(key) => Some((key, true)),
+            None => self.replicas.choose(side, max, dice),
+        }
     }
 
     fn side(&self, dice: &mut Dice) -> Side {

@@ -1,6 +1,7 @@
 //! The replicas of one deployment and what each is doing. Part of the pure queue.
 
 use super::Dice;
+use super::affinity::{Affinity, Mark};
 
 /// A replica's slot in this router. Never means another replica, even after the slot was used
 /// again.
@@ -72,6 +73,7 @@ struct Slot<T> {
 #[derive(Debug)]
 struct Replica<T> {
     id: String,
+    mark: Mark,
     target: T,
     ongoing: u32,
     queued: u32,
@@ -147,6 +149,19 @@ impl<T: Clone> Replicas<T> {
     pub fn side_of(&self, key: ReplicaKey) -> Side {
         self.get(key)
             .map_or_else(Side::default, |replica| replica.side)
+    }
+
+    /// The replica of a side that the affinity prefers, if it has a free slot.
+    pub fn preferred(
+        &self,
+        side: Side,
+        affinity: Affinity,
+        ongoing_max: u32,
+    ) -> Option<ReplicaKey> {
+        let weight = |slot: &usize| Some(self.replica_at(*slot)?.mark.weight(affinity));
+        let best = *self.live.of(side).iter().max_by_key(|slot| weight(slot))?;
+        let is_free = self.replica_at(best)?.is_free(ongoing_max);
+        is_free.then(|| self.key_at(best))?
     }
 
     /// Takes one slot of the replica.
@@ -327,6 +342,7 @@ impl Live {
 impl<T> Replica<T> {
     fn new(wanted: Wanted<T>) -> Replica<T> {
         Replica {
+            mark: Mark::of(&wanted.id),
             id: wanted.id,
             target: wanted.target,
             ongoing: 0,

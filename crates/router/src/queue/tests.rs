@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::affinity::Mark;
 use super::*;
 
 type Test = Queue<&'static str, u32>;
@@ -62,6 +63,10 @@ fn set_shared(queue: &mut Test, percent: u32, stable: usize, canary: usize) -> V
     started.iter().map(|start| start.waiter).collect()
 }
 
+fn affinity(session: &str) -> Affinity {
+    Affinity::of(session, "").unwrap()
+}
+
 fn started(admission: Admission<&'static str>) -> (ReplicaKey, Seq, &'static str) {
     match admission {
         Admission::Start { key, seq, target } => (key, seq, target),
@@ -72,10 +77,10 @@ fn started(admission: Admission<&'static str>) -> (ReplicaKey, Seq, &'static str
 #[test]
 fn a_full_replica_makes_requests_wait_and_a_full_queue_refuses_them() {
     let mut queue = queue(1, 1, 1);
-    let (key, _, _) = started(queue.admit(Dice::new(0), || 1));
-    assert_eq!(queue.admit(Dice::new(0), || 2), Admission::Wait(1));
+    let (key, _, _) = started(queue.admit(None, Dice::new(0), || 1));
+    assert_eq!(queue.admit(None, Dice::new(0), || 2), Admission::Wait(1));
     assert_eq!(
-        queue.admit(Dice::new(0), || 3),
+        queue.admit(None, Dice::new(0), || 3),
         Admission::Refuse(Refusal::Full { queued: 1, max: 1 })
     );
     let next = queue.release(key);
@@ -87,11 +92,14 @@ fn a_full_replica_makes_requests_wait_and_a_full_queue_refuses_them() {
 fn without_a_limit_of_the_users_the_queue_has_ours() {
     let mut queue = queue(1, -1, 0);
     for n in 0..QUEUED_REQUESTS_MAX {
-        assert_eq!(queue.admit(Dice::new(0), || 0), Admission::Wait(n as u64));
+        assert_eq!(
+            queue.admit(None, Dice::new(0), || 0),
+            Admission::Wait(n as u64)
+        );
     }
     let max = QUEUED_REQUESTS_MAX;
     assert_eq!(
-        queue.admit(Dice::new(0), || 0),
+        queue.admit(None, Dice::new(0), || 0),
         Admission::Refuse(Refusal::Full { queued: max, max })
     );
 }
@@ -100,7 +108,10 @@ fn without_a_limit_of_the_users_the_queue_has_ours() {
 fn requests_that_came_before_the_first_replica_start_when_it_appears() {
     let mut queue = queue(2, -1, 0);
     for n in 0..3 {
-        assert_eq!(queue.admit(Dice::new(0), || n), Admission::Wait(n.into()));
+        assert_eq!(
+            queue.admit(None, Dice::new(0), || n),
+            Admission::Wait(n.into())
+        );
     }
     let limits = queue.limits;
     let started = queue.set_replicas(limits, named(&["r0"]), Dice::new(0));
@@ -111,14 +122,14 @@ fn requests_that_came_before_the_first_replica_start_when_it_appears() {
 #[test]
 fn a_refused_request_goes_elsewhere_and_the_replica_is_left_alone() {
     let mut queue = queue(1, -1, 2);
-    let (key, seq, first) = started(queue.admit(Dice::new(0), || 0));
+    let (key, seq, first) = started(queue.admit(None, Dice::new(0), || 0));
     let refused = queue.refused(key, seq, Dice::new(0), || 0);
     assert_eq!(refused.in_a_row, 1);
     let (_, again, second) = started(refused.admission);
     assert_eq!(again, seq);
     assert_ne!(first, second);
     // The first replica is free in our books but paused.
-    assert_eq!(queue.admit(Dice::new(0), || 7), Admission::Wait(1));
+    assert_eq!(queue.admit(None, Dice::new(0), || 7), Admission::Wait(1));
     let resumed = queue.resume(key, Dice::new(0));
     assert_eq!(resumed.iter().map(|s| s.waiter).collect::<Vec<_>>(), [7]);
 }
@@ -126,8 +137,8 @@ fn a_refused_request_goes_elsewhere_and_the_replica_is_left_alone() {
 #[test]
 fn a_refused_request_keeps_its_place_in_line() {
     let mut queue = queue(1, -1, 1);
-    let (key, seq, _) = started(queue.admit(Dice::new(0), || 0));
-    assert_eq!(queue.admit(Dice::new(0), || 1), Admission::Wait(1));
+    let (key, seq, _) = started(queue.admit(None, Dice::new(0), || 0));
+    assert_eq!(queue.admit(None, Dice::new(0), || 1), Admission::Wait(1));
     let refused = queue.refused(key, seq, Dice::new(0), || 0);
     assert_eq!(refused.admission, Admission::Wait(0));
     let resumed = queue.resume(key, Dice::new(0));
@@ -137,25 +148,25 @@ fn a_refused_request_keeps_its_place_in_line() {
 #[test]
 fn a_deployment_that_failed_refuses_unless_it_still_has_replicas() {
     let mut queue = queue(1, -1, 0);
-    queue.admit(Dice::new(0), || 5);
+    queue.admit(None, Dice::new(0), || 5);
     assert_eq!(queue.set_end(Some(Refusal::Failed)), [5]);
     assert_eq!(
-        queue.admit(Dice::new(0), || 6),
+        queue.admit(None, Dice::new(0), || 6),
         Admission::Refuse(Refusal::Failed)
     );
     let limits = queue.limits;
     queue.set_replicas(limits, named(&["r0"]), Dice::new(0));
-    started(queue.admit(Dice::new(0), || 7));
+    started(queue.admit(None, Dice::new(0), || 7));
 }
 
 #[test]
 fn a_request_on_a_withdrawn_replica_still_counts_and_a_reused_slot_is_another_replica() {
     let mut queue = queue(1, -1, 1);
-    let (old, _, _) = started(queue.admit(Dice::new(0), || 0));
+    let (old, _, _) = started(queue.admit(None, Dice::new(0), || 0));
     let limits = queue.limits;
     queue.set_replicas(limits, named(&["r1"]), Dice::new(0));
     assert_eq!(queue.ongoing(), 1);
-    let (new, _, target) = started(queue.admit(Dice::new(0), || 0));
+    let (new, _, target) = started(queue.admit(None, Dice::new(0), || 0));
     assert_eq!(target, "r1");
     assert_eq!(queue.release(old), []);
     queue.set_replicas(limits, named(&["r1", "r2"]), Dice::new(0));
@@ -170,7 +181,7 @@ fn of_two_replicas_the_less_loaded_one_is_taken() {
     let mut queue = queue(100, -1, 2);
     let mut count: BTreeMap<&str, u32> = BTreeMap::new();
     for seed in 0..100 {
-        let (_, _, target) = started(queue.admit(Dice::new(seed), || 0));
+        let (_, _, target) = started(queue.admit(None, Dice::new(seed), || 0));
         *count.entry(target).or_default() += 1;
     }
     assert_eq!(count, BTreeMap::from([("r0", 50), ("r1", 50)]));
@@ -183,7 +194,7 @@ fn the_canary_gets_its_percent_and_its_replicas_share_it() {
         let mut count: BTreeMap<&str, u32> = BTreeMap::new();
         const REQUESTS: u32 = 20_000;
         for seed in 0..REQUESTS {
-            let (_, _, target) = started(queue.admit(Dice::new(seed.into()), || 0));
+            let (_, _, target) = started(queue.admit(None, Dice::new(seed.into()), || 0));
             *count.entry(target).or_default() += 1;
         }
         let of = |name: &str| count.get(name).copied().unwrap_or(0);
@@ -204,17 +215,17 @@ fn the_canary_gets_its_percent_and_its_replicas_share_it() {
 #[test]
 fn a_request_for_a_full_canary_takes_a_slot_of_the_others_rather_than_wait() {
     let mut queue = shared(1, 100, 1, 1);
-    assert_eq!(started(queue.admit(Dice::new(1), || 0)).2, "r1");
-    assert_eq!(started(queue.admit(Dice::new(2), || 0)).2, "r0");
-    assert_eq!(queue.admit(Dice::new(3), || 0), Admission::Wait(2));
+    assert_eq!(started(queue.admit(None, Dice::new(1), || 0)).2, "r1");
+    assert_eq!(started(queue.admit(None, Dice::new(2), || 0)).2, "r0");
+    assert_eq!(queue.admit(None, Dice::new(3), || 0), Admission::Wait(2));
 }
 
 #[test]
 fn a_request_that_is_not_for_the_canary_waits_beside_its_free_slots() {
     let mut queue = shared(1, 0, 1, 1);
-    let (stable, _, first) = started(queue.admit(Dice::new(1), || 0));
+    let (stable, _, first) = started(queue.admit(None, Dice::new(1), || 0));
     assert_eq!(first, "r0");
-    assert_eq!(queue.admit(Dice::new(2), || 5), Admission::Wait(1));
+    assert_eq!(queue.admit(None, Dice::new(2), || 5), Admission::Wait(1));
     let next = queue.release(stable);
     assert_eq!(
         next.iter()
@@ -227,12 +238,12 @@ fn a_request_that_is_not_for_the_canary_waits_beside_its_free_slots() {
 #[test]
 fn a_slot_of_the_canary_goes_to_the_oldest_request_that_is_for_it() {
     let mut queue = shared(1, 0, 1, 1);
-    let (stable, _, _) = started(queue.admit(Dice::new(1), || 0));
-    assert_eq!(queue.admit(Dice::new(2), || 1), Admission::Wait(1));
+    let (stable, _, _) = started(queue.admit(None, Dice::new(1), || 0));
+    assert_eq!(queue.admit(None, Dice::new(2), || 1), Admission::Wait(1));
     set_shared(&mut queue, 100, 1, 1);
-    let (canary, _, name) = started(queue.admit(Dice::new(3), || 2));
+    let (canary, _, name) = started(queue.admit(None, Dice::new(3), || 2));
     assert_eq!(name, "r1");
-    assert_eq!(queue.admit(Dice::new(4), || 3), Admission::Wait(3));
+    assert_eq!(queue.admit(None, Dice::new(4), || 3), Admission::Wait(3));
     let next = |starts: Vec<Start<&'static str, u32>>| -> Vec<(&str, u32)> {
         starts.iter().map(|s| (s.target, s.waiter)).collect()
     };
@@ -244,17 +255,17 @@ fn a_slot_of_the_canary_goes_to_the_oldest_request_that_is_for_it() {
 fn a_version_that_cannot_be_reached_leaves_everything_to_the_other() {
     let mut queue = shared(10, 0, 1, 1);
     queue.set_reachable(|name| *name == "r0", false, Dice::new(0));
-    assert_eq!(started(queue.admit(Dice::new(1), || 0)).2, "r1");
+    assert_eq!(started(queue.admit(None, Dice::new(1), || 0)).2, "r1");
     let mut queue = shared(10, 100, 1, 1);
     queue.set_reachable(|name| *name == "r1", false, Dice::new(0));
-    assert_eq!(started(queue.admit(Dice::new(1), || 0)).2, "r0");
+    assert_eq!(started(queue.admit(None, Dice::new(1), || 0)).2, "r0");
 }
 
 #[test]
 fn those_who_wait_for_a_version_that_goes_away_start_at_the_other() {
     let mut queue = shared(1, 0, 1, 1);
-    started(queue.admit(Dice::new(1), || 0));
-    assert_eq!(queue.admit(Dice::new(2), || 5), Admission::Wait(1));
+    started(queue.admit(None, Dice::new(1), || 0));
+    assert_eq!(queue.admit(None, Dice::new(2), || 5), Admission::Wait(1));
     assert_eq!(
         queue
             .set_reachable(|name| *name == "r0", false, Dice::new(0))
@@ -265,8 +276,8 @@ fn those_who_wait_for_a_version_that_goes_away_start_at_the_other() {
     );
     // The canary is promoted: its replica serves as the others do.
     let mut queue = shared(1, 0, 1, 1);
-    started(queue.admit(Dice::new(1), || 0));
-    assert_eq!(queue.admit(Dice::new(2), || 6), Admission::Wait(1));
+    started(queue.admit(None, Dice::new(1), || 0));
+    assert_eq!(queue.admit(None, Dice::new(2), || 6), Admission::Wait(1));
     assert_eq!(set_shared(&mut queue, 0, 2, 0), [6]);
 }
 
@@ -278,14 +289,45 @@ fn a_replica_keeps_its_own_limit_while_another_version_has_another() {
     let limits = queue.limits;
     queue.set_replicas(limits, vec![wide, wanted("r1", Side::Canary)], Dice::new(0));
     for _ in 0..3 {
-        assert_eq!(started(queue.admit(Dice::new(1), || 0)).2, "r0");
+        assert_eq!(started(queue.admit(None, Dice::new(1), || 0)).2, "r0");
     }
-    assert_eq!(queue.admit(Dice::new(1), || 0), Admission::Wait(3));
+    assert_eq!(queue.admit(None, Dice::new(1), || 0), Admission::Wait(3));
+}
+
+#[test]
+fn a_session_stays_with_its_replica_and_does_not_wait_for_it_when_another_is_free() {
+    let mut queue = queue(2, -1, 3);
+    let session = Some(affinity("s"));
+    let (first, _, target) = started(queue.admit(session, Dice::new(0), || 0));
+    let (_, _, again) = started(queue.admit(session, Dice::new(1), || 0));
+    assert_eq!(target, again);
+    let mut others = BTreeSet::new();
+    for seed in 2..6 {
+        others.insert(started(queue.admit(session, Dice::new(seed), || 0)).2);
+    }
+    assert!(others.len() == 2 && !others.contains(target), "{others:?}");
+    assert_eq!(queue.admit(session, Dice::new(6), || 9), Admission::Wait(6));
+    let next = queue.release(first);
+    assert_eq!(next.iter().map(|s| s.waiter).collect::<Vec<_>>(), [9]);
+}
+
+#[test]
+fn a_session_whose_replica_is_gone_moves_and_comes_back_with_it() {
+    let mut queue = queue(100, -1, 3);
+    let session = Some(affinity("s"));
+    let (_, _, home) = started(queue.admit(session, Dice::new(0), || 0));
+    queue.set_reachable(|target| *target == home, false, Dice::new(0));
+    let moved: BTreeSet<_> = (0..9)
+        .map(|seed| started(queue.admit(session, Dice::new(seed), || 0)).2)
+        .collect();
+    assert!(moved.len() == 1 && !moved.contains(home), "{moved:?}");
+    queue.set_reachable(|target| *target == home, true, Dice::new(0));
+    assert_eq!(started(queue.admit(session, Dice::new(0), || 0)).2, home);
 }
 
 #[derive(Clone, Debug)]
 enum Op {
-    Admit,
+    Admit(Option<u8>),
     Release(usize),
     Refuse(usize),
     Resume(usize),
@@ -298,7 +340,7 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     let some = 0usize..64;
     prop_oneof![
-        6 => Just(Op::Admit),
+        6 => proptest::option::of(0u8..4).prop_map(Op::Admit),
         4 => some.clone().prop_map(Op::Release),
         2 => some.clone().prop_map(Op::Refuse),
         1 => some.clone().prop_map(Op::Resume),
@@ -372,6 +414,16 @@ impl Model {
         );
     }
 
+    /// The replica of a version that the affinity prefers, when it has a slot for sure.
+    fn preferred(&self, affinity: Affinity, of_canary: bool) -> Option<&'static str> {
+        let live = self.table.difference(&self.down).copied();
+        let live = live.filter(|name| self.canary.contains(name) == of_canary);
+        let best = live.max_by_key(|name| Mark::of(name).weight(affinity))?;
+        let here = self.running.iter().filter(|r| r.2 == best).count();
+        let paused = self.paused.iter().any(|(_, paused)| *paused == best);
+        (here < self.ongoing_max as usize && !paused).then_some(best)
+    }
+
     fn check(&self, queue: &Test) {
         assert_eq!(queue.queued(), self.waiting.len());
         assert_eq!(queue.ongoing() as usize, self.running.len());
@@ -410,7 +462,20 @@ impl Model {
 fn apply(queue: &mut Test, model: &mut Model, op: Op, dice: Dice) {
     let for_canary = queue.for_canary.clone();
     match op {
-        Op::Admit => model.admitted(queue.admit(dice, || 0)),
+        Op::Admit(session) => {
+            let affinity = session.map(|n| affinity(&format!("s{n}")));
+            let preferred = [false, true].map(|of_canary| {
+                let of_version = |key| model.preferred(key, of_canary);
+                affinity.and_then(of_version)
+            });
+            let admission = queue.admit(affinity, dice, || 0);
+            if let Admission::Start { target, .. } = &admission
+                && let Some(preferred) = preferred[usize::from(model.canary.contains(target))]
+            {
+                assert_eq!(*target, preferred, "its replica had room");
+            }
+            model.admitted(admission);
+        }
         Op::Release(n) if !model.running.is_empty() => {
             let (key, seq, _) = model.running.swap_remove(n % model.running.len());
             assert!(model.over.insert(seq), "answered twice");

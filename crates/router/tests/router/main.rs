@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 #![allow(clippy::cast_possible_truncation, reason = "tests")]
 
+mod affinity;
 mod grpc;
 mod head;
 mod http_outcomes;
