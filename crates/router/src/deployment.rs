@@ -13,10 +13,10 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::answers::Answers;
 use crate::dispatch::Worker;
-use crate::limits::{FULL_PAUSE_MAX, FULL_PAUSE_MIN};
+use crate::limits::{FULL_PAUSE_MAX, FULL_PAUSE_MIN, LEFT_OUT_MAX, LEFT_OUT_MIN};
 use crate::metrics::{DeploymentMetrics, milliseconds};
 use crate::queue::{
-    Admission, Affinity, Dice, Limits, Queue, Refusal, ReplicaKey, Seq, Start, Wanted,
+    Admission, Affinity, Dice, Limits, Outcome, Queue, Refusal, ReplicaKey, Seq, Start, Wanted,
 };
 use crate::sync::lock;
 
@@ -62,6 +62,8 @@ pub struct Permit {
     key: ReplicaKey,
     seq: Seq,
     target: Arc<Target>,
+    /// How the call at the replica ended.
+    outcome: Outcome,
     /// The slot was given back by other means than dropping.
     returned: bool,
 }
@@ -186,6 +188,7 @@ impl Deployment {
         };
         end_all(ended, Refusal::Deleted);
         self.metrics.load(0, 0, 0);
+        self.metrics.left_out(0);
     }
 
     /// The connection to a worker came up or broke.
@@ -203,6 +206,7 @@ impl Deployment {
         let queue = lock(&self.queue);
         let (queued, ongoing) = (queue.queued(), queue.ongoing());
         self.metrics.load(queued, ongoing, queue.queued_max());
+        self.metrics.left_out(queue.left_out());
         for load in queue.loads() {
             load.target.load.set(f64::from(load.ongoing + load.queued));
         }
@@ -224,6 +228,25 @@ impl Deployment {
         reports.collect()
     }
 
+    /// A replica is left out from now on, for the so-manieth time in a row.
+    fn leave_out(self: &Arc<Self>, key: ReplicaKey, target: &Target, times: u32) {
+        let pause = doubled(LEFT_OUT_MIN, times, LEFT_OUT_MAX);
+        self.metrics.times_left_out.increment(1);
+        tracing::warn!(
+            application = self.application,
+            deployment = self.name,
+            replica = target.replica_id,
+            seconds = pause.as_secs(),
+            "calls at a replica fail one after the other, it is left out"
+        );
+        let deployment = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            let started = lock(&deployment.queue).try_again(key, dice());
+            deployment.deliver(started);
+        });
+    }
+
     /// What to answer when the queue is full.
     pub fn backpressure(&self) -> Backpressure {
         *lock(&self.backpressure)
@@ -235,6 +258,7 @@ impl Deployment {
             key,
             seq,
             target,
+            outcome: Outcome::default(),
             returned: false,
         }
     }
@@ -304,6 +328,11 @@ impl Permit {
         &self.target
     }
 
+    /// Notes how the call at the replica ended.
+    pub fn ended(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+
     /// The replica did not take the request: gives the slot back and waits for another, without
     /// losing the place in line. The replica is left alone for a while.
     pub async fn elsewhere(mut self) -> Result<Permit, Refusal> {
@@ -311,8 +340,15 @@ impl Permit {
         let deployment = Arc::clone(&self.deployment);
         deployment.metrics.refused.increment(1);
         let mut slot = None;
-        let refused =
-            lock(&deployment.queue).refused(self.key, self.seq, dice(), || waiter(&mut slot));
+        let (left_out, refused) = {
+            let mut queue = lock(&deployment.queue);
+            let left_out = queue.ended(self.key, self.outcome);
+            let refused = queue.refused(self.key, self.seq, dice(), || waiter(&mut slot));
+            (left_out, refused)
+        };
+        if let Some(times) = left_out {
+            deployment.leave_out(self.key, &self.target, times);
+        }
         let pause = pause_after(refused.in_a_row);
         tokio::spawn(resume_later(Arc::clone(&deployment), self.key, pause));
         drop(self);
@@ -323,7 +359,14 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if !self.returned {
-            let started = lock(&self.deployment.queue).release(self.key);
+            let (left_out, started) = {
+                let mut queue = lock(&self.deployment.queue);
+                let left_out = queue.ended(self.key, self.outcome);
+                (left_out, queue.release(self.key))
+            };
+            if let Some(times) = left_out {
+                self.deployment.leave_out(self.key, &self.target, times);
+            }
             self.deployment.deliver(started);
         }
     }
@@ -331,10 +374,13 @@ impl Drop for Permit {
 
 /// How long a replica that refused is left alone.
 pub fn pause_after(refusals_in_a_row: u32) -> Duration {
-    let doublings = refusals_in_a_row.saturating_sub(1).min(16);
-    FULL_PAUSE_MIN
-        .saturating_mul(1 << doublings)
-        .min(FULL_PAUSE_MAX)
+    doubled(FULL_PAUSE_MIN, refusals_in_a_row, FULL_PAUSE_MAX)
+}
+
+/// A pause that doubles each time in a row, up to a limit.
+fn doubled(min: Duration, times: u32, max: Duration) -> Duration {
+    let doublings = times.saturating_sub(1).min(16);
+    min.saturating_mul(1 << doublings).min(max)
 }
 
 async fn resume_later(deployment: Arc<Deployment>, key: ReplicaKey, pause: Duration) {
@@ -349,8 +395,9 @@ mod tests {
 
     #[test]
     fn a_replica_that_keeps_refusing_is_left_alone_longer_up_to_a_limit() {
-        assert_eq!(pause_after(1), FULL_PAUSE_MIN);
-        assert_eq!(pause_after(2), FULL_PAUSE_MIN * 2);
-        assert_eq!(pause_after(u32::MAX), FULL_PAUSE_MAX);
+        let (min, max) = (FULL_PAUSE_MIN, FULL_PAUSE_MAX);
+        assert_eq!(doubled(min, 1, max), min);
+        assert_eq!(doubled(min, 2, max), min * 2);
+        assert_eq!(doubled(min, u32::MAX, max), max);
     }
 }

@@ -57,6 +57,18 @@ pub const FULL_PAUSE_MIN: Duration = Duration::from_millis(25);
 /// The longest such pause.
 pub const FULL_PAUSE_MAX: Duration = Duration::from_millis(500);
 
+/// A replica whose calls fail so many times in a row is left out. Envoy's figure.
+pub const FAILURES_IN_A_ROW_MAX: u32 = 5;
+
+/// How long it is left out: doubled each time in a row. What failed in passing is back soon.
+pub const LEFT_OUT_MIN: Duration = Duration::from_secs(1);
+/// The longest such pause: about what the head's health checks take to replace a replica.
+pub const LEFT_OUT_MAX: Duration = Duration::from_secs(30);
+
+/// At most this share of a deployment's replicas is left out at once: one part in so many. What
+/// makes half of them fail is more likely in the requests than in the replicas.
+pub const LEFT_OUT_PART: usize = 2;
+
 // ---- dispatch ----
 
 /// First pause before a lost worker is dialled again.

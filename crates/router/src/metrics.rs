@@ -54,6 +54,10 @@ pub const QUEUED_MAX: &str = "mobula_router_queued_requests_max";
 pub const LIMIT: &str = "mobula_router_limit";
 /// Calls that a replica refused (and that went elsewhere).
 pub const REFUSED: &str = "mobula_router_calls_refused_total";
+/// Replicas that are left out, or on trial, for calls that failed.
+pub const LEFT_OUT: &str = "mobula_router_replicas_left_out";
+/// How often a replica was left out.
+pub const TIMES_LEFT_OUT: &str = "mobula_router_replicas_left_out_total";
 /// Accepted calls that were sent again because the replica was lost.
 pub const REPEATED: &str = "mobula_router_calls_repeated_total";
 
@@ -102,6 +106,9 @@ pub struct DeploymentMetrics {
     pub refused: Counter,
     /// Sent again.
     pub repeated: Counter,
+    /// A replica was left out.
+    pub times_left_out: Counter,
+    left_out: Gauge,
     queued: Gauge,
     scheduling: Gauge,
     ongoing: Gauge,
@@ -132,6 +139,8 @@ pub fn describe() {
     describe_gauge!(SCHEDULING, "Requests for which a replica is sought.");
     describe_gauge!(QUEUED_MAX, "How many requests may wait.");
     describe_gauge!(LIMIT, "A named limit of the router.");
+    describe_gauge!(LEFT_OUT, "Replicas left out for calls that failed.");
+    describe_counter!(TIMES_LEFT_OUT, "How often a replica was left out.");
     describe_counter!(REFUSED, "Calls that a replica refused.");
     describe_counter!(
         REPEATED,
@@ -344,6 +353,8 @@ impl DeploymentMetrics {
             fulfillment: histogram!(FULFILLMENT, &by_source),
             refused: counter!(REFUSED, &own),
             repeated: counter!(REPEATED, &own),
+            times_left_out: counter!(TIMES_LEFT_OUT, &own),
+            left_out: gauge!(LEFT_OUT, &own),
             queued: gauge!(QUEUED, &labels),
             ongoing: gauge!(ONGOING, &labels),
             queued_max: gauge!(QUEUED_MAX, &own),
@@ -361,6 +372,12 @@ impl DeploymentMetrics {
         self.scheduling.set(queued as f64);
         self.ongoing.set(f64::from(ongoing));
         self.queued_max.set(queued_max as f64);
+    }
+
+    /// Publishes how many replicas are left out.
+    #[expect(clippy::cast_precision_loss, reason = "a count of replicas")]
+    pub fn left_out(&self, replicas: usize) {
+        self.left_out.set(replicas as f64);
     }
 
     /// The gauge of one replica's load.

@@ -191,7 +191,7 @@ impl Cluster {
 }
 
 fn replicas(number: u64) -> usize {
-    if number % 2 == 0 { 2 } else { 3 }
+    if number.is_multiple_of(2) { 2 } else { 3 }
 }
 
 /// A config that differs from every other one in what its replicas are made from.

@@ -14,6 +14,7 @@ use tokio::task::AbortHandle;
 use super::{Link, UploadError};
 use crate::answers::Answers;
 use crate::deployment::Permit;
+use crate::queue::Outcome;
 use crate::sync::lock;
 
 /// Credit is given back in pieces of this size: often enough that the sender never runs dry,
@@ -160,6 +161,10 @@ impl Call {
     /// Wakes those who wait; gives the slot back when the worker is done with the call.
     fn settle(&self, mut state: std::sync::MutexGuard<'_, State>) -> bool {
         let is_over = state.over.is_some();
+        let outcome = state.over.as_ref().map_or(Outcome::Unknown, Over::outcome);
+        if let Some(permit) = &mut state.permit {
+            permit.ended(outcome);
+        }
         let permit = match &state.over {
             // Whoever waits may go elsewhere with the permit.
             None | Some(Over::Rejected | Over::Lost) => None,
@@ -214,6 +219,19 @@ fn wake_and_unlock(waker: Option<Waker>, state: std::sync::MutexGuard<'_, State>
     drop(state);
     if let Some(waker) = waker {
         waker.wake();
+    }
+}
+
+// === impl Over ===
+
+impl Over {
+    /// What it says about the replica.
+    fn outcome(&self) -> Outcome {
+        match self {
+            Over::Complete => Outcome::Answered,
+            Over::Rejected => Outcome::Unknown,
+            Over::Fault(_) | Over::Lost => Outcome::Failed,
+        }
     }
 }
 

@@ -17,6 +17,7 @@
 //! the other one get everything.
 
 mod affinity;
+mod breaker;
 mod replicas;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::limits::QUEUED_REQUESTS_MAX;
 
 pub use affinity::Affinity;
+pub use breaker::Outcome;
 use replicas::Replicas;
 pub use replicas::{ReplicaKey, ReplicaLoad, Side, Wanted};
 
@@ -225,6 +227,19 @@ impl<T: Clone, W> Queue<T, W> {
         self.fill(dice)
     }
 
+    /// How a call at a replica ended, to be told before its slot is given back. When the replica
+    /// is left out because of it: how often in a row, to say how long until
+    /// [`Queue::try_again`].
+    pub fn ended(&mut self, key: ReplicaKey, outcome: Outcome) -> Option<u32> {
+        self.replicas.ended(key, outcome)
+    }
+
+    /// The pause of a replica that was left out is over: it is tried with one request.
+    pub fn try_again(&mut self, key: ReplicaKey, dice: Dice) -> Vec<Start<T, W>> {
+        self.replicas.try_again(key);
+        self.fill(dice)
+    }
+
     /// A request that waited is no longer wanted. False when it does not wait (any more).
     pub fn cancel(&mut self, seq: Seq) -> bool {
         let Some(waiting) = self.waiting.remove(&seq) else {
@@ -300,6 +315,11 @@ impl<T: Clone, W> Queue<T, W> {
             // Negative: the user sets none.
             Err(_) => QUEUED_REQUESTS_MAX,
         }
+    }
+
+    /// Replicas that are left out, or on trial, for calls that failed.
+    pub fn left_out(&self) -> usize {
+        self.replicas.left_out()
     }
 
     /// Load of every replica of the table.

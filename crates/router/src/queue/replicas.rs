@@ -2,6 +2,8 @@
 
 use super::Dice;
 use super::affinity::{Affinity, Mark};
+use super::breaker::{Breaker, Outcome, Phase};
+use crate::limits::LEFT_OUT_PART;
 
 /// A replica's slot in this router. Never means another replica, even after the slot was used
 /// again.
@@ -52,8 +54,10 @@ pub struct ReplicaLoad<'a, T> {
 #[derive(Debug)]
 pub(super) struct Replicas<T> {
     slots: Vec<Slot<T>>,
-    /// Slots that may be given requests: in the table and reachable.
+    /// Slots that may be given requests: in the table, reachable and not left out.
     live: Live,
+    /// Of the stable version's replicas that are reachable none is in: then none is left out.
+    spares_nobody: bool,
 }
 
 /// The live slots of either side.
@@ -85,6 +89,7 @@ struct Replica<T> {
     refusals: u32,
     /// Left alone after a refusal.
     paused: bool,
+    breaker: Breaker,
 }
 
 // === impl Replicas ===
@@ -94,6 +99,7 @@ impl<T> Default for Replicas<T> {
         Replicas {
             slots: Vec::new(),
             live: Live::default(),
+            spares_nobody: false,
         }
     }
 }
@@ -120,7 +126,7 @@ impl<T: Clone> Replicas<T> {
         let rank = |index: usize| {
             let replica = self.replica_at(*live.get(index)?)?;
             Some((
-                !replica.is_free(ongoing_max),
+                !self.has_room(replica, ongoing_max),
                 replica.ongoing + replica.queued,
             ))
         };
@@ -129,10 +135,8 @@ impl<T: Clone> Replicas<T> {
         } else {
             first
         };
-        let is_free = |slot: &usize| {
-            let replica = self.replica_at(*slot);
-            replica.is_some_and(|replica| replica.is_free(ongoing_max))
-        };
+        let has_room = |r: &Replica<T>| self.has_room(r, ongoing_max);
+        let is_free = |slot: &usize| self.replica_at(*slot).is_some_and(has_room);
         let best_slot = *live.get(best)?;
         if is_free(&best_slot) {
             return Some((self.key_at(best_slot)?, true));
@@ -160,7 +164,7 @@ impl<T: Clone> Replicas<T> {
     ) -> Option<ReplicaKey> {
         let weight = |slot: &usize| Some(self.replica_at(*slot)?.mark.weight(affinity));
         let best = *self.live.of(side).iter().max_by_key(|slot| weight(slot))?;
-        let is_free = self.replica_at(best)?.is_free(ongoing_max);
+        let is_free = self.has_room(self.replica_at(best)?, ongoing_max);
         is_free.then(|| self.key_at(best))?
     }
 
@@ -197,13 +201,60 @@ impl<T: Clone> Replicas<T> {
         }
     }
 
+    /// How a call at the replica ended. When the replica is left out from now on: how often in
+    /// a row, to say for how long.
+    pub fn ended(&mut self, key: ReplicaKey, outcome: Outcome) -> Option<u32> {
+        // Nearly all calls are answered: these are not worth a look at all replicas.
+        let may_leave = outcome == Outcome::Failed && self.may_leave(key);
+        let replica = self.get_mut(key)?;
+        let before = replica.breaker.phase();
+        let times = replica.breaker.ended(outcome, may_leave);
+        if replica.breaker.phase() != before {
+            self.list_live();
+        }
+        times
+    }
+
+    /// The replica was left out long enough and is tried.
+    pub fn try_again(&mut self, key: ReplicaKey) {
+        if let Some(replica) = self.get_mut(key) {
+            replica.breaker.pause_over();
+            self.list_live();
+        }
+    }
+
+    /// Replicas that are reachable and left out, or on trial.
+    pub fn left_out(&self) -> usize {
+        let all = self.all().filter(|replica| replica.is_live());
+        all.filter(|replica| !replica.is_in()).count()
+    }
+
+    /// A canary is judged by how it answers: leaving it out would keep its judge waiting.
+    fn may_leave(&self, key: ReplicaKey) -> bool {
+        let stable = |replica: &&Replica<T>| replica.is_live() && replica.side == Side::Stable;
+        let reachable = self.all().filter(stable).count();
+        self.side_of(key) == Side::Stable && (self.left_out() + 1) * LEFT_OUT_PART <= reachable
+    }
+
     pub fn is_live(&self, key: ReplicaKey) -> bool {
         self.get(key).is_some_and(Replica::is_live)
     }
 
     pub fn is_free(&self, key: ReplicaKey, ongoing_max: u32) -> bool {
-        self.get(key)
-            .is_some_and(|replica| replica.is_live() && replica.is_free(ongoing_max))
+        self.get(key).is_some_and(|replica| {
+            let listed = self.spares_nobody || !replica.is_out();
+            replica.is_live() && listed && self.has_room(replica, ongoing_max)
+        })
+    }
+
+    fn has_room(&self, replica: &Replica<T>, ongoing_max: u32) -> bool {
+        let max = replica.ongoing_max.unwrap_or(ongoing_max);
+        let max = if replica.is_on_trial() && !self.spares_nobody {
+            max.min(1)
+        } else {
+            max
+        };
+        !replica.paused && replica.ongoing < max
     }
 
     pub fn joined_queue(&mut self, place: Option<ReplicaKey>) {
@@ -313,14 +364,17 @@ impl<T: Clone> Replicas<T> {
     }
 
     fn list_live(&mut self) {
+        let stable = |r: &&Replica<T>| r.is_live() && r.side == Side::Stable;
+        let spares_nobody = !self.all().filter(stable).any(Replica::is_in);
+        self.spares_nobody = spares_nobody;
         self.live.stable.clear();
         self.live.canary.clear();
         for (index, slot) in self.slots.iter().enumerate() {
-            if let Some(replica) = slot.replica.as_ref().filter(|replica| replica.is_live()) {
-                match replica.side {
-                    Side::Stable => self.live.stable.push(index),
-                    Side::Canary => self.live.canary.push(index),
-                }
+            let live = slot.replica.as_ref().filter(|replica| replica.is_live());
+            match live.map(|replica| (replica.side, replica.is_out() && !spares_nobody)) {
+                Some((Side::Stable, false)) => self.live.stable.push(index),
+                Some((Side::Canary, _)) => self.live.canary.push(index),
+                Some((Side::Stable, true)) | None => {}
             }
         }
     }
@@ -353,6 +407,7 @@ impl<T> Replica<T> {
             ongoing_max: wanted.ongoing_max,
             refusals: 0,
             paused: false,
+            breaker: Breaker::default(),
         }
     }
 
@@ -360,6 +415,9 @@ impl<T> Replica<T> {
         self.in_table = true;
         self.target = wanted.target;
         self.reachable = wanted.reachable;
+        if self.side != wanted.side {
+            self.breaker = Breaker::default();
+        }
         self.side = wanted.side;
         self.ongoing_max = wanted.ongoing_max;
     }
@@ -368,7 +426,15 @@ impl<T> Replica<T> {
         self.in_table && self.reachable
     }
 
-    fn is_free(&self, ongoing_max: u32) -> bool {
-        !self.paused && self.ongoing < self.ongoing_max.unwrap_or(ongoing_max)
+    fn is_in(&self) -> bool {
+        self.breaker.phase() == Phase::In
+    }
+
+    fn is_out(&self) -> bool {
+        self.breaker.phase() == Phase::Out
+    }
+
+    fn is_on_trial(&self) -> bool {
+        self.breaker.phase() == Phase::Trial
     }
 }

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::affinity::Mark;
+use super::breaker::Phase;
 use super::*;
+use crate::limits::{FAILURES_IN_A_ROW_MAX, LEFT_OUT_PART};
 
 type Test = Queue<&'static str, u32>;
 
@@ -325,11 +327,94 @@ fn a_session_whose_replica_is_gone_moves_and_comes_back_with_it() {
     assert_eq!(started(queue.admit(session, Dice::new(0), || 0)).2, home);
 }
 
+/// Fails so many calls in a row, one after the other, each where the dice say.
+fn fail(queue: &mut Test, target: &'static str, times: u32) -> Option<(ReplicaKey, u32)> {
+    let mut left_out = None;
+    let mut failed = 0;
+    let mut seed = 0;
+    while failed < times {
+        seed += 1;
+        let (key, _, to) = started(queue.admit(None, Dice::new(seed), || 0));
+        let outcome = if to == target {
+            failed += 1;
+            Outcome::Failed
+        } else {
+            Outcome::Answered
+        };
+        left_out = queue
+            .ended(key, outcome)
+            .map(|times| (key, times))
+            .or(left_out);
+        queue.release(key);
+    }
+    left_out
+}
+
+fn targets(queue: &mut Test) -> BTreeSet<&'static str> {
+    let mut found = BTreeSet::new();
+    for seed in 0..100 {
+        let (key, _, target) = started(queue.admit(None, Dice::new(seed), || 0));
+        found.insert(target);
+        queue.release(key);
+    }
+    found
+}
+
+#[test]
+fn a_replica_that_keeps_failing_is_left_out_and_then_tried_with_one_request() {
+    let mut queue = queue(10, -1, 2);
+    let (key, times) = fail(&mut queue, "r0", FAILURES_IN_A_ROW_MAX).unwrap();
+    assert_eq!((times, queue.left_out()), (1, 1));
+    assert_eq!(targets(&mut queue), BTreeSet::from(["r1"]));
+    queue.try_again(key, Dice::new(0));
+    assert_eq!(targets(&mut queue), BTreeSet::from(["r0", "r1"]));
+    // Nine more have room at r1, which alone has them all: r0 has its one.
+    let mut count: BTreeMap<&str, u32> = BTreeMap::new();
+    for seed in 0..11 {
+        *count
+            .entry(started(queue.admit(None, Dice::new(seed), || 0)).2)
+            .or_default() += 1;
+    }
+    assert_eq!(count, BTreeMap::from([("r0", 1), ("r1", 10)]));
+    assert_eq!(
+        queue.admit(None, Dice::new(0), || 0),
+        Admission::Wait(queue.next - 1)
+    );
+    // It answers: all its slots are back, and who waited has one.
+    assert_eq!(queue.ended(key, Outcome::Answered), None);
+    assert_eq!(queue.release(key).len(), 1);
+    assert_eq!(queue.left_out(), 0);
+}
+
+#[test]
+fn the_only_replica_is_never_left_out() {
+    let mut queue = queue(10, -1, 1);
+    assert_eq!(fail(&mut queue, "r0", 10 * FAILURES_IN_A_ROW_MAX), None);
+    assert_eq!(targets(&mut queue), BTreeSet::from(["r0"]));
+}
+
+#[test]
+fn when_only_replicas_that_were_left_out_remain_they_get_the_requests() {
+    let mut queue = queue(10, -1, 2);
+    fail(&mut queue, "r0", FAILURES_IN_A_ROW_MAX).unwrap();
+    let waiting = queue.set_reachable(|target| *target == "r1", false, Dice::new(0));
+    assert_eq!(waiting, []);
+    assert_eq!(targets(&mut queue), BTreeSet::from(["r0"]));
+    for seed in 0..10 {
+        started(queue.admit(None, Dice::new(seed), || 0));
+    }
+    queue.set_reachable(|target| *target == "r1", true, Dice::new(0));
+    assert_eq!(targets(&mut queue), BTreeSet::from(["r1"]));
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Admit(Option<u8>),
     Release(usize),
+    Fail(usize),
     Refuse(usize),
+    Lose(usize),
+    TryAgain(usize),
     Resume(usize),
     Cancel(usize),
     /// Who is in the table, from where on they are of the canary, its percent, the limit.
@@ -342,7 +427,10 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => proptest::option::of(0u8..4).prop_map(Op::Admit),
         4 => some.clone().prop_map(Op::Release),
+        6 => some.clone().prop_map(Op::Fail),
         2 => some.clone().prop_map(Op::Refuse),
+        2 => some.clone().prop_map(Op::Lose),
+        1 => some.clone().prop_map(Op::TryAgain),
         1 => some.clone().prop_map(Op::Resume),
         1 => some.prop_map(Op::Cancel),
         1 => (
@@ -363,11 +451,17 @@ struct Model {
     running: Vec<(ReplicaKey, Seq, &'static str)>,
     /// May still be left alone after a refusal.
     paused: Vec<(ReplicaKey, &'static str)>,
+    /// Left out, or on trial.
+    suspects: Vec<(ReplicaKey, &'static str, Phase)>,
+    /// Pauses of those that are left out.
+    pauses: Vec<(ReplicaKey, &'static str)>,
     over: BTreeSet<Seq>,
     ongoing_max: u32,
     down: BTreeSet<&'static str>,
     table: BTreeSet<&'static str>,
     canary: BTreeSet<&'static str>,
+    /// Of the canary when the table last had it.
+    was_canary: BTreeSet<&'static str>,
 }
 
 impl Model {
@@ -408,20 +502,84 @@ impl Model {
         assert!(!self.over.contains(&seq), "started after it was over");
         self.running.push((key, seq, target));
         let here = self.running.iter().filter(|r| r.2 == target).count();
-        assert!(
-            here <= self.ongoing_max as usize,
-            "above max_ongoing_requests"
-        );
+        assert!(here <= self.slots(target), "above what {target} may have");
     }
 
     /// The replica of a version that the affinity prefers, when it has a slot for sure.
     fn preferred(&self, affinity: Affinity, of_canary: bool) -> Option<&'static str> {
-        let live = self.table.difference(&self.down).copied();
-        let live = live.filter(|name| self.canary.contains(name) == of_canary);
-        let best = live.max_by_key(|name| Mark::of(name).weight(affinity))?;
-        let here = self.running.iter().filter(|r| r.2 == best).count();
-        let paused = self.paused.iter().any(|(_, paused)| *paused == best);
-        (here < self.ongoing_max as usize && !paused).then_some(best)
+        let listed = self.reachable().filter(|name| self.slots(name) > 0);
+        let listed = listed.filter(|name| self.canary.contains(name) == of_canary);
+        let best = listed.max_by_key(|name| Mark::of(name).weight(affinity))?;
+        self.has_room(best).then_some(best)
+    }
+
+    fn reachable(&self) -> impl Iterator<Item = &'static str> {
+        self.table.difference(&self.down).copied()
+    }
+
+    fn phase(&self, name: &str) -> Phase {
+        let mut suspects = self.suspects.iter().filter(|s| s.1 == name);
+        suspects.next().map_or(Phase::In, |s| s.2)
+    }
+
+    /// How many requests the replica may have: all when there is none that is in.
+    fn slots(&self, name: &str) -> usize {
+        let mut stable = self.reachable().filter(|name| !self.canary.contains(name));
+        let any_in = stable.any(|name| self.phase(name) == Phase::In);
+        match self.phase(name) {
+            Phase::Out if any_in => 0,
+            Phase::Trial if any_in => 1.min(self.ongoing_max as usize),
+            _ => self.ongoing_max as usize,
+        }
+    }
+
+    fn has_room(&self, name: &str) -> bool {
+        let here = self.running.iter().filter(|r| r.2 == name).count();
+        let paused = self.paused.iter().any(|(_, paused)| *paused == name);
+        here < self.slots(name) && !paused
+    }
+
+    fn ended(&mut self, queue: &mut Test, key: ReplicaKey, name: &'static str, outcome: Outcome) {
+        let before = self.phase(name);
+        let times = queue.ended(key, outcome);
+        if times.is_some() || (outcome == Outcome::Answered && before == Phase::Trial) {
+            self.suspects.retain(|s| s.0 != key);
+        }
+        if times.is_some() {
+            self.suspects.push((key, name, Phase::Out));
+            self.pauses.push((key, name));
+        }
+        if times.is_some() && before == Phase::In {
+            assert!(!self.was_canary.contains(name), "a canary is left out");
+            let stable = self.reachable().filter(|name| !self.canary.contains(name));
+            let (all, out) = (stable.count(), queue.left_out());
+            assert!(
+                out * LEFT_OUT_PART <= all || !self.reachable().any(|n| n == name),
+                "{out} of {all} left out"
+            );
+        }
+    }
+
+    /// A replica whose version becomes another one in the sharing is no suspect any more.
+    fn describe(&mut self) {
+        for name in &self.table {
+            let is = self.canary.contains(name);
+            if is != self.was_canary.contains(name) {
+                self.suspects.retain(|s| s.1 != *name);
+            }
+            if is {
+                self.was_canary.insert(name);
+            } else {
+                self.was_canary.remove(name);
+            }
+        }
+    }
+
+    /// A replica that is not in the table is forgotten with its last request.
+    fn forget_gone(&mut self) {
+        let (table, running) = (&self.table, &self.running);
+        let stays = |name: &str| table.contains(name) || running.iter().any(|r| r.2 == name);
+        self.suspects.retain(|s| stays(s.1));
     }
 
     fn check(&self, queue: &Test) {
@@ -444,17 +602,13 @@ impl Model {
             queued_at_replicas, placed,
             "each waits in exactly one queue"
         );
-        for name in self.table.difference(&self.down) {
-            let here = self.running.iter().filter(|r| r.2 == *name).count();
-            let paused = self.paused.iter().any(|(_, paused)| paused == name);
-            if here < self.ongoing_max as usize && !paused {
-                let only_canarys = self.canary.contains(name) && self.any_stable();
-                let mut those = self.waiting.iter();
-                assert!(
-                    !those.any(|seq| !only_canarys || queue.for_canary.contains(seq)),
-                    "waits beside a free slot of {name}"
-                );
-            }
+        for name in self.reachable().filter(|name| self.has_room(name)) {
+            let only_canarys = self.canary.contains(name) && self.any_stable();
+            let mut those = self.waiting.iter();
+            assert!(
+                !those.any(|seq| !only_canarys || queue.for_canary.contains(seq)),
+                "waits beside a free slot of {name}"
+            );
         }
     }
 }
@@ -477,15 +631,21 @@ fn apply(queue: &mut Test, model: &mut Model, op: Op, dice: Dice) {
             model.admitted(admission);
         }
         Op::Release(n) if !model.running.is_empty() => {
-            let (key, seq, _) = model.running.swap_remove(n % model.running.len());
-            assert!(model.over.insert(seq), "answered twice");
-            model.paused.retain(|(paused, _)| *paused != key);
-            model.resumed(queue.release(key), &for_canary);
+            release(queue, model, n, Outcome::Answered);
         }
+        Op::Fail(n) if !model.running.is_empty() => release(queue, model, n, Outcome::Failed),
         Op::Refuse(n) if !model.running.is_empty() => {
-            let (key, seq, name) = model.running.swap_remove(n % model.running.len());
-            model.paused.push((key, name));
-            model.admitted(queue.refused(key, seq, dice, || 0).admission);
+            refuse(queue, model, n, Outcome::Unknown, dice);
+        }
+        Op::Lose(n) if !model.running.is_empty() => {
+            refuse(queue, model, n, Outcome::Failed, dice);
+        }
+        Op::TryAgain(n) if !model.pauses.is_empty() => {
+            let (key, _) = model.pauses.swap_remove(n % model.pauses.len());
+            for suspect in model.suspects.iter_mut().filter(|s| s.0 == key) {
+                suspect.2 = Phase::Trial;
+            }
+            model.resumed(queue.try_again(key, dice), &for_canary);
         }
         Op::Resume(n) if !model.paused.is_empty() => {
             let (key, _) = model.paused.swap_remove(n % model.paused.len());
@@ -502,6 +662,7 @@ fn apply(queue: &mut Test, model: &mut Model, op: Op, dice: Dice) {
             model.ongoing_max = ongoing_max;
             model.canary = NAMES[canary..].iter().copied().collect();
             model.table = set.iter().map(|n| NAMES[*n]).collect();
+            model.describe();
             // A new replica that cannot be reached yet is told apart by the last field.
             let wanted = set.iter().map(|n| Wanted {
                 reachable: !model.down.contains(NAMES[*n]),
@@ -532,8 +693,26 @@ fn apply(queue: &mut Test, model: &mut Model, op: Op, dice: Dice) {
             let starts = queue.set_reachable(|target| *target == name, up, dice);
             model.resumed(starts, &for_canary);
         }
-        Op::Release(_) | Op::Refuse(_) | Op::Resume(_) | Op::Cancel(_) => {}
+        Op::Release(_) | Op::Fail(_) | Op::Refuse(_) | Op::Lose(_) => {}
+        Op::TryAgain(_) | Op::Resume(_) | Op::Cancel(_) => {}
     }
+    model.forget_gone();
+}
+
+fn release(queue: &mut Test, model: &mut Model, n: usize, outcome: Outcome) {
+    let for_canary = queue.for_canary.clone();
+    let (key, seq, name) = model.running.swap_remove(n % model.running.len());
+    assert!(model.over.insert(seq), "answered twice");
+    model.paused.retain(|(paused, _)| *paused != key);
+    model.ended(queue, key, name, outcome);
+    model.resumed(queue.release(key), &for_canary);
+}
+
+fn refuse(queue: &mut Test, model: &mut Model, n: usize, outcome: Outcome, dice: Dice) {
+    let (key, seq, name) = model.running.swap_remove(n % model.running.len());
+    model.paused.push((key, name));
+    model.ended(queue, key, name, outcome);
+    model.admitted(queue.refused(key, seq, dice, || 0).admission);
 }
 
 proptest! {

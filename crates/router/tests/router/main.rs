@@ -4,6 +4,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "tests")]
 
 mod affinity;
+mod breaker;
 mod grpc;
 mod head;
 mod http_outcomes;

@@ -8,13 +8,13 @@ use crate::setup::{House, table};
 use crate::worker::{Call, Worker};
 
 /// One recorder for the whole test process; the tests tell their series apart by application.
-fn recorder() -> &'static MetricsHandle {
+pub fn recorder() -> &'static MetricsHandle {
     static RECORDER: OnceLock<MetricsHandle> = OnceLock::new();
     RECORDER.get_or_init(|| install(&[]).unwrap())
 }
 
 /// The value of the only series of that name with all these labels.
-fn value(name: &str, labels: &[(&str, &str)]) -> f64 {
+pub fn value(name: &str, labels: &[(&str, &str)]) -> f64 {
     let text = recorder().render();
     let wanted: Vec<String> = labels.iter().map(|(k, v)| format!("{k}=\"{v}\"")).collect();
     let found: Vec<&str> = text
