@@ -49,6 +49,8 @@ pub struct Core {
     status: Gauge,
     shutdown: Histogram,
     behind: Mutex<Behind>,
+    /// Requests that go on when their client leaves.
+    pub lasting: TaskTracker,
     /// Ends the connections to workers; cancelled last.
     pub workers_stop: CancellationToken,
     /// Connections to workers.
@@ -128,6 +130,7 @@ impl Core {
             status,
             shutdown: histogram!(PROXY_SHUTDOWN, &labels),
             behind: Mutex::default(),
+            lasting: TaskTracker::new(),
             workers_stop: CancellationToken::new(),
             workers_tasks: TaskTracker::new(),
         }

@@ -128,6 +128,9 @@ pub async fn run(config: RouterConfig) -> Result<(), RouterError> {
             served
         };
         let (served, told) = tokio::join!(serving, say_goodbye(&core, &readiness, &ending));
+        core.lasting.close();
+        let left = limits::DRAIN_SECONDS_MAX.saturating_sub(told.elapsed());
+        drop(tokio::time::timeout(left, core.lasting.wait()).await);
         // The answers are out: now the workers and the head may go.
         core.workers_stop.cancel();
         core.workers_tasks.close();

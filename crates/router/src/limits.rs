@@ -39,6 +39,13 @@ pub const GRPC_STATUS_CHARS_MAX: usize = 4096;
 /// A request id that a client sends; longer ones are replaced by one of ours.
 pub const REQUEST_ID_BYTES_MAX: usize = 256;
 
+/// Requests in progress that go on when their client leaves. Without it the limit on connections
+/// would not bound them; a request beyond it ends with its client.
+pub const LASTING_MAX: usize = 4_096;
+
+/// How long such a request, or the rest of its answer, is waited for once the client has left.
+pub const LASTING_SECONDS_MAX: Duration = Duration::from_secs(3600);
+
 /// Pause after `accept` failed, which is nearly always for want of file descriptors.
 pub const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 

@@ -162,6 +162,8 @@ pub fn publish_limits(body_bytes_max: u64) {
             limits::GRPC_MESSAGE_BYTES_MAX as f64,
         ),
         ("queued_requests_max", limits::QUEUED_REQUESTS_MAX as f64),
+        ("lasting_max", limits::LASTING_MAX as f64),
+        seconds("lasting_seconds_max", limits::LASTING_SECONDS_MAX),
         seconds("header_read_seconds_max", limits::HEADER_READ_SECONDS_MAX),
         seconds("body_idle_seconds_max", limits::BODY_IDLE_SECONDS_MAX),
         seconds("write_stall_seconds_max", limits::WRITE_STALL_SECONDS_MAX),

@@ -15,6 +15,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-seconds");
 /// A client says that repeating the request does no harm.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const DISCONNECT_DISABLED: HeaderName = HeaderName::from_static("x-request-disconnect-disabled");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -62,6 +63,14 @@ pub fn timeout(headers: &HeaderMap, configured_s: Option<f64>) -> Option<f64> {
 /// Whether a client says that repeating the request does no harm.
 pub fn has_idempotency_key(headers: &HeaderMap) -> bool {
     headers.contains_key(&IDEMPOTENCY_KEY)
+}
+
+/// Whether the request goes on when the client leaves: `?1` is true where headers have types
+/// (RFC 9651), and the one value that Ray takes for it.
+pub fn outlasts_client(headers: &HeaderMap) -> bool {
+    headers
+        .get(&DISCONNECT_DISABLED)
+        .is_some_and(|value| value == "?1")
 }
 
 /// Whether a header belongs to the connection and not to the message.
@@ -183,6 +192,16 @@ mod tests {
         assert_eq!(asked("1e300"), None);
         assert_eq!(asked("soon"), Some(5.0));
         assert_eq!(timeout(&HeaderMap::new(), None), None);
+    }
+
+    #[test]
+    fn only_the_true_of_typed_headers_lets_a_request_outlast_its_client() {
+        let asked = |value| outlasts_client(&headers(&[("x-request-disconnect-disabled", value)]));
+        assert!(asked("?1"));
+        for other in ["?0", "1", "true", ""] {
+            assert!(!asked(other), "{other}");
+        }
+        assert!(!outlasts_client(&HeaderMap::new()));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use mobula_proto::v1;
 
 use super::builtin;
 use super::headers::{self, REQUEST_ID};
+use super::lasting;
 use super::problem::Problem;
 use super::reply::ReplyBody;
 use super::tally::Tally;
@@ -24,6 +25,7 @@ use crate::metrics::Ingress;
 use crate::queue::Affinity;
 
 /// Answers HTTP requests.
+#[derive(Clone)]
 pub struct HttpIngress {
     core: Arc<Core>,
     body_bytes_max: u64,
@@ -56,6 +58,7 @@ impl HttpIngress {
         let id = headers::request_id(&parts.headers, &REQUEST_ID);
         let mut response = match self.own(&parts) {
             Some(own) => own,
+            None if self.lasts(&parts) => self.routed_to_the_end(parts, body, &id).await,
             None => self.routed(&parts, body, &id).await,
         };
         if let Ok(id) = HeaderValue::from_maybe_shared(Bytes::from(id)) {
@@ -77,6 +80,24 @@ impl HttpIngress {
         let content_type = HeaderValue::from_static(own.content_type);
         response.headers_mut().insert(CONTENT_TYPE, content_type);
         Some(response)
+    }
+
+    /// Whether the request goes on when its client leaves.
+    fn lasts(&self, parts: &Parts) -> bool {
+        headers::outlasts_client(&parts.headers) && lasting::has_room(&self.core.lasting)
+    }
+
+    async fn routed_to_the_end(
+        &self,
+        parts: Parts,
+        body: Incoming,
+        id: &str,
+    ) -> Response<ReplyBody> {
+        let (ingress, own_id) = (self.clone(), id.to_owned());
+        let answering = async move { ingress.routed(&parts, body, &own_id).await };
+        let answer = lasting::answer(&self.core.lasting, answering).await;
+        // The task only ends without an answer when it panicked.
+        answer.unwrap_or_else(|| problem_response(&Problem::internal()))
     }
 
     async fn routed(&self, parts: &Parts, body: Incoming, id: &str) -> Response<ReplyBody> {

@@ -10,6 +10,7 @@ mod grpc_builtin;
 mod grpc_message;
 mod headers;
 mod http;
+mod lasting;
 mod listener;
 mod problem;
 mod reply;

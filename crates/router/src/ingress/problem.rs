@@ -63,7 +63,7 @@ impl Problem {
     pub fn failure(failure: &Failure, route: &Route, backpressure: Backpressure) -> Problem {
         match failure {
             Failure::Refused(refusal) => Problem::refusal(refusal, route, backpressure),
-            Failure::Internal => Problem::new(ErrorKind::Internal, "Internal Server Error"),
+            Failure::Internal => Problem::internal(),
             Failure::ReplicaDied => Problem::new(
                 ErrorKind::ReplicaDied,
                 format!(
@@ -74,6 +74,11 @@ impl Problem {
             ),
             Failure::Upload(error) => Problem::upload(error),
         }
+    }
+
+    /// Something of ours or of the user's failed; the text is logged and not told.
+    pub fn internal() -> Problem {
+        Problem::new(ErrorKind::Internal, "Internal Server Error")
     }
 
     /// The request's body did not arrive.

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 use tokio::time::Sleep;
+use tokio_util::task::TaskTracker;
 
+use super::lasting::Lasting;
 use super::tally::Tally;
 use crate::dispatch::CallHandle;
 
@@ -20,6 +22,8 @@ pub enum ReplyBody {
     Whole(Bytes),
     /// Still coming.
     Streamed(Box<Streamed>),
+    /// Still coming, wanted or not.
+    Lasting(Lasting),
 }
 
 /// A body that is still coming.
@@ -66,6 +70,14 @@ impl ReplyBody {
             tally: Some(tally),
         }))
     }
+
+    /// The same body, read to its end even when it is dropped before.
+    pub fn lasting(self, tasks: TaskTracker) -> ReplyBody {
+        match self {
+            ReplyBody::Streamed(streamed) => ReplyBody::Lasting(Lasting::new(streamed, tasks)),
+            done @ (ReplyBody::Whole(_) | ReplyBody::Lasting(_)) => done,
+        }
+    }
 }
 
 impl Body for ReplyBody {
@@ -80,20 +92,21 @@ impl Body for ReplyBody {
             ReplyBody::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             ReplyBody::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             ReplyBody::Streamed(streamed) => streamed.poll_frame(cx),
+            ReplyBody::Lasting(lasting) => lasting.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             ReplyBody::Whole(bytes) => bytes.is_empty(),
-            ReplyBody::Streamed(_) => false,
+            ReplyBody::Streamed(_) | ReplyBody::Lasting(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             ReplyBody::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            ReplyBody::Streamed(_) => SizeHint::default(),
+            ReplyBody::Streamed(_) | ReplyBody::Lasting(_) => SizeHint::default(),
         }
     }
 }
@@ -101,7 +114,15 @@ impl Body for ReplyBody {
 // === impl Streamed ===
 
 impl Streamed {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
+    /// Whether its end was seen.
+    pub fn is_over(&self) -> bool {
+        self.tally.is_none()
+    }
+
+    pub fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
         if !self.first.is_empty() {
             let first = std::mem::take(&mut self.first);
             return Poll::Ready(Some(Ok(Frame::data(first))));

@@ -8,6 +8,7 @@ mod breaker;
 mod grpc;
 mod head;
 mod http_outcomes;
+mod lasting;
 mod lifecycle;
 mod metrics;
 mod replicas;
