@@ -12,16 +12,26 @@ use crate::world::{ReplicaId, World};
 /// The whole table, without a version.
 pub fn route_table(world: &World) -> v1::RouteTable {
     let serving = world.serving.as_ref();
+    let applications: Vec<_> = world
+        .applications
+        .iter()
+        .filter_map(|(name, application)| table_application(world, name, application))
+        .collect();
+    let mut deployments = applications.iter().flat_map(|app| &app.deployments);
+    // Where nothing is shared, a router that comes or goes is not worth a new table.
+    let shares = deployments.any(|deployment| deployment.max_queued_requests >= 0);
+    let routers = if shares {
+        world.routers.keys().cloned().collect()
+    } else {
+        Vec::new()
+    };
     v1::RouteTable {
         version: 0,
         ingress: serving
             .and_then(|serving| serving.ingress.as_ref())
             .map(ingress),
-        applications: world
-            .applications
-            .iter()
-            .filter_map(|(name, application)| table_application(world, name, application))
-            .collect(),
+        applications,
+        routers,
     }
 }
 

@@ -101,3 +101,26 @@ fn of_well_and_unwell_replicas_only_the_well_ones_are_routed_to() {
     let table = route_table(&sim.world);
     assert_eq!(table.applications[0].deployments[0].replicas.len(), 1);
 }
+
+#[test]
+fn routers_are_named_where_they_share_a_limit_and_only_there() {
+    let mut sim = cluster();
+    let mut routers = vec![sim.add_router(), sim.add_router()];
+    deploy(&mut sim, &[("a", V1)]);
+    sim.settle();
+    let version = sim.world.published.table_version();
+    assert_eq!(route_table(&sim.world).routers, Vec::<String>::new());
+    routers.push(sim.add_router());
+    sim.settle();
+    assert_eq!(sim.world.published.table_version(), version, "no new table");
+
+    let id = sim.world.deployments().next().unwrap().0;
+    let deployment = sim.world.deployment_mut(&id).unwrap();
+    deployment.spec.max_queued_requests = 0;
+    sim.settle();
+    routers.sort();
+    assert_eq!(sim.world.published.table().unwrap().routers, routers);
+    sim.kill(&routers.remove(0));
+    sim.settle();
+    assert_eq!(sim.world.published.table().unwrap().routers, routers);
+}

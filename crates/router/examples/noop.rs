@@ -86,6 +86,7 @@ fn table(data_addr: String, http_port: u32) -> v1::RouteTable {
         ..Default::default()
     };
     v1::RouteTable {
+        routers: Vec::new(),
         version: 1,
         ingress: Some(v1::Ingress {
             http_host: "127.0.0.1".to_owned(),

@@ -19,7 +19,7 @@ use crate::dispatch::{Worker, run_worker};
 use crate::metrics::{
     GRPC_ONGOING, HTTP_ONGOING, Ingress, PROXY_SHUTDOWN, PROXY_STATUS, RouteMetrics, milliseconds,
 };
-use crate::queue::{Side, Wanted};
+use crate::queue::{Share, Side, Wanted};
 use crate::sync::lock;
 use crate::table::{RouteId, Table};
 
@@ -181,6 +181,7 @@ impl Core {
     }
 
     fn update_deployments(&self, behind: &mut Behind, table: &Table) {
+        let share = Share::of(&table.routers, &self.handle);
         for application in &table.applications {
             for source in &application.deployments {
                 let key = (application.name.clone(), source.name.clone());
@@ -191,7 +192,7 @@ impl Core {
                 let known = behind.deployments.get(&key).cloned();
                 let deployment = known.unwrap_or_else(new);
                 let workers = &behind.workers;
-                deployment.update(source, || targets(source, workers, &deployment));
+                deployment.update(source, share, || targets(source, workers, &deployment));
                 behind.deployments.insert(key, deployment);
             }
         }

@@ -16,7 +16,8 @@ use crate::dispatch::Worker;
 use crate::limits::{FULL_PAUSE_MAX, FULL_PAUSE_MIN, LEFT_OUT_MAX, LEFT_OUT_MIN};
 use crate::metrics::{DeploymentMetrics, milliseconds};
 use crate::queue::{
-    Admission, Affinity, Dice, Limits, Outcome, Queue, Refusal, ReplicaKey, Seq, Start, Wanted,
+    Admission, Affinity, Dice, Limits, Outcome, Queue, Refusal, ReplicaKey, Seq, Share, Start,
+    Wanted,
 };
 use crate::sync::lock;
 
@@ -146,6 +147,7 @@ impl Deployment {
     pub fn update(
         self: &Arc<Self>,
         table: &v1::TableDeployment,
+        share: Share,
         targets: impl FnOnce() -> Vec<Wanted<Arc<Target>>>,
     ) {
         let canary = table.canary.as_ref();
@@ -161,7 +163,7 @@ impl Deployment {
         };
         let limits = Limits {
             ongoing_max: table.max_ongoing_requests,
-            queued_max: table.max_queued_requests,
+            queued_max: share.part(table.max_queued_requests),
             canary_percent: canary.map_or(0, |share| share.percent),
         };
         let end = table.failed.then_some(Refusal::Failed);

@@ -19,6 +19,8 @@ pub struct Table {
     pub ingress: Option<v1::Ingress>,
     /// Every application, in the head's order.
     pub applications: Vec<Application>,
+    /// The routers that share the limits on requests that wait.
+    pub routers: Vec<String>,
     /// Every target that a path or a method leads to.
     pub routes: Vec<Route>,
     /// Put before the path by whoever mounts the whole ingress below a path; no slash at its end.
@@ -86,6 +88,7 @@ impl Table {
         let mut table = Table {
             version: source.version,
             ingress: source.ingress,
+            routers: source.routers,
             root_path,
             ..Table::default()
         };
@@ -304,6 +307,7 @@ mod tests {
 
     fn table(applications: Vec<v1::TableApplication>) -> Table {
         Table::new(v1::RouteTable {
+            routers: Vec::new(),
             version: 1,
             ingress: None,
             applications,
@@ -385,6 +389,7 @@ mod tests {
     #[test]
     fn the_root_path_is_not_part_of_the_route_but_of_the_prefix_that_replicas_see() {
         let table = Table::new(v1::RouteTable {
+            routers: Vec::new(),
             version: 1,
             ingress: Some(v1::Ingress {
                 root_path: "/base/".into(),

@@ -318,8 +318,11 @@ impl Sim {
         self.observe(Event::RouterReported(Box::new(router)));
     }
 
-    /// The process of a worker ends.
+    /// The process of a worker or router ends.
     pub fn kill(&mut self, id: &str) {
+        if self.routers.remove(id).is_some() {
+            self.observe(Event::RouterDisconnected(id.to_owned()));
+        }
         if let Some(worker) = self.workers.remove(id) {
             self.observe(Event::WorkerExited {
                 node_id: node_of(id, &worker),

@@ -11,6 +11,7 @@ mod life;
 mod load;
 mod process;
 mod rollbacks;
+mod share;
 mod store_away;
 mod tls;
 mod upgrade;

@@ -97,6 +97,7 @@ mod tests {
             ..Default::default()
         };
         Table::new(v1::RouteTable {
+            routers: Vec::new(),
             version: 3,
             ingress: None,
             applications: vec![v1::TableApplication {

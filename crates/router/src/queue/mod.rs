@@ -19,6 +19,7 @@
 mod affinity;
 mod breaker;
 mod replicas;
+mod share;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,7 @@ pub use affinity::Affinity;
 pub use breaker::Outcome;
 use replicas::Replicas;
 pub use replicas::{ReplicaKey, ReplicaLoad, Side, Wanted};
+pub use share::Share;
 
 /// Place in line. Lower is older; a request that a replica refused keeps its own.
 pub type Seq = u64;
@@ -39,7 +41,7 @@ pub type Seq = u64;
 pub struct Limits {
     /// Requests in progress per replica.
     pub ongoing_max: u32,
-    /// Requests waiting; negative: no limit but our own.
+    /// Requests waiting, in this router; negative: no limit but our own.
     pub queued_max: i64,
     /// Percent of the requests that are for the canary, if there is one.
     pub canary_percent: u32,

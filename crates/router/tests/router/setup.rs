@@ -56,6 +56,7 @@ pub fn table(replicas: Vec<v1::TableReplica>) -> v1::RouteTable {
         deployments: vec![deployment],
     };
     v1::RouteTable {
+        routers: Vec::new(),
         version: 1,
         ingress: Some(ingress()),
         applications: vec![application],
