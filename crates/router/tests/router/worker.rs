@@ -33,7 +33,7 @@ pub struct Call {
     pub call: v1::Call,
     request: u64,
     frames: mpsc::UnboundedReceiver<Kind>,
-    out: mpsc::UnboundedSender<v1::Frame>,
+    out: mpsc::UnboundedSender<v1::FrameBatch>,
     window: usize,
     body_over: bool,
     /// Breaks the connection.
@@ -125,11 +125,7 @@ impl WorkerService for Service {
         );
         tokio::spawn(broken.clone().run_until_cancelled_owned(reader));
         let frames = tokio_stream::wrappers::UnboundedReceiverStream::new(frames);
-        let batches = frames.map(|frame| {
-            Ok(v1::FrameBatch {
-                frames: vec![frame],
-            })
-        });
+        let batches = frames.map(Ok);
         let until = futures_util::StreamExt::take_until(batches, broken.cancelled_owned());
         Ok(Response::new(Box::pin(until)))
     }
@@ -146,7 +142,7 @@ async fn read(
     mut incoming: Streaming<v1::FrameBatch>,
     handler: Handler,
     calls: Arc<Mutex<Vec<v1::Call>>>,
-    out: mpsc::UnboundedSender<v1::Frame>,
+    out: mpsc::UnboundedSender<v1::FrameBatch>,
     broken: CancellationToken,
 ) {
     let mut open: HashMap<u64, mpsc::UnboundedSender<Kind>> = HashMap::new();
@@ -181,11 +177,17 @@ async fn read(
 
 impl Call {
     fn send(&self, kind: Kind) {
-        let kind = Some(kind);
-        drop(self.out.send(v1::Frame {
+        self.send_at_once(vec![kind]);
+    }
+
+    /// Either all of it arrives or nothing.
+    fn send_at_once(&self, kinds: Vec<Kind>) {
+        let frame = |kind| v1::Frame {
             request: self.request,
-            kind,
-        }));
+            kind: Some(kind),
+        };
+        let frames = kinds.into_iter().map(frame).collect();
+        drop(self.out.send(v1::FrameBatch { frames }));
     }
 
     pub fn accept(&self) {
@@ -206,24 +208,28 @@ impl Call {
         }));
     }
 
-    /// Accepts and answers at once.
+    /// Accepts and answers at once: no connection breaks between the two.
     pub fn answer(&self, status: u32, body: impl Into<Bytes>) {
-        self.accept();
-        self.head(status, body, true);
+        let reply = self.reply(status, body, true);
+        self.send_at_once(vec![Kind::Accepted(v1::Accepted {}), reply]);
     }
 
     pub fn head(&self, status: u32, body: impl Into<Bytes>, end: bool) {
+        self.send(self.reply(status, body, end));
+    }
+
+    fn reply(&self, status: u32, body: impl Into<Bytes>, end: bool) -> Kind {
         let header = v1::Header {
             name: "x-replica".to_owned(),
             value: Bytes::from(self.call.replica_id.clone()),
         };
-        self.send(Kind::Reply(v1::Reply {
+        Kind::Reply(v1::Reply {
             status,
             headers: vec![header],
             body: body.into(),
             end,
             grpc_status: None,
-        }));
+        })
     }
 
     pub fn grpc(&self, code: u32, message: &str, body: impl Into<Bytes>) {
@@ -259,13 +265,13 @@ impl Call {
         all.freeze()
     }
 
-    /// Sends a body within the window that the router gives; whether it wanted all of it.
-    pub async fn stream(&mut self, mut bytes: Bytes) -> bool {
+    /// Sends a body within the window that the router gives.
+    pub async fn stream(&mut self, mut bytes: Bytes) {
         while !bytes.is_empty() {
             while self.window == 0 {
                 match self.frames.recv().await {
                     Some(Kind::Credit(credit)) => self.window += credit.bytes as usize,
-                    Some(Kind::Cancel(_)) | None => return false,
+                    Some(Kind::Cancel(_)) | None => return,
                     Some(other) => panic!("{other:?} inside an answer"),
                 }
             }
@@ -274,7 +280,6 @@ impl Call {
             self.data(bytes.split_to(size), false);
         }
         self.data(Bytes::new(), true);
-        true
     }
 
     pub fn data(&self, bytes: Bytes, end: bool) {
