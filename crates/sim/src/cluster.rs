@@ -343,6 +343,8 @@ impl Cluster {
             }
             return;
         }
+        // Whoever answered may have closed it before the answer arrived.
+        let conn = conn.filter(|conn| self.net.is_open(*conn, 0));
         match (dial.from, dial.to) {
             (Node::Worker(w), _) => self.worker_dialled(w, conn),
             (Node::Router(r), Node::Head(_)) => self.router_dialled_head(r, conn),

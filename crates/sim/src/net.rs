@@ -121,6 +121,11 @@ impl Net {
         id
     }
 
+    pub fn is_open(&self, conn: ConnId, side: Side) -> bool {
+        let found = self.conns.get(&conn);
+        found.is_some_and(|conn| conn.ends[side].open)
+    }
+
     pub fn owner(&self, conn: ConnId, side: Side) -> Option<Node> {
         Some(self.conns.get(&conn)?.ends[side].node)
     }
