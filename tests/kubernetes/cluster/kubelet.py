@@ -181,6 +181,9 @@ class Kubelet:
         meta = pod["metadata"]
         if pod["spec"].get("nodeName") not in self.nodes:
             return
+        # Only workers are run: other pods are of tests that look at what was made of a chart.
+        if not any(container["name"] == "worker" for container in pod["spec"]["containers"]):
+            return
         mine = self.pods.get(meta["uid"])
         if mine is None:
             mine = self.pods[meta["uid"]] = Pod(self, pod)

@@ -265,13 +265,13 @@ impl Call {
         all.freeze()
     }
 
-    /// Sends a body within the window that the router gives.
-    pub async fn stream(&mut self, mut bytes: Bytes) {
+    /// Sends a body within the window that the router gives; whether it wanted all of it.
+    pub async fn stream(&mut self, mut bytes: Bytes) -> bool {
         while !bytes.is_empty() {
             while self.window == 0 {
                 match self.frames.recv().await {
                     Some(Kind::Credit(credit)) => self.window += credit.bytes as usize,
-                    Some(Kind::Cancel(_)) | None => return,
+                    Some(Kind::Cancel(_)) | None => return false,
                     Some(other) => panic!("{other:?} inside an answer"),
                 }
             }
@@ -280,6 +280,7 @@ impl Call {
             self.data(bytes.split_to(size), false);
         }
         self.data(Bytes::new(), true);
+        true
     }
 
     pub fn data(&self, bytes: Bytes, end: bool) {

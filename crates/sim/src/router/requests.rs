@@ -25,7 +25,7 @@ impl Cluster {
             self.check.answered(id, Answer::NotFound);
             return;
         };
-        let admission = queue.admit(dice, || id);
+        let admission = queue.admit(None, dice, || id);
         let request = Request {
             queue: key,
             repeatable,
