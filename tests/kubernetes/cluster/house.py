@@ -161,6 +161,12 @@ class House:
         except requests.RequestException:
             return False
 
+    def _is_routed(self) -> bool:
+        try:
+            return requests.get(f"http://127.0.0.1:{self.http_port}/healthz", timeout=2).ok
+        except requests.RequestException:
+            return False
+
     def log_tail(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text(errors="replace")[-8000:]
 
@@ -182,9 +188,11 @@ class House:
         return self.application(name).get("deployments", {}).get(deployment, {}).get("message", "")
 
     def wait_running(self, name: str) -> None:
+        """Waits until an application runs and the router, which joins by itself, has it."""
         wait_until(
             lambda: self.application(name).get("status") == "RUNNING", f"{name} RUNNING", WAIT_S
         )
+        wait_until(self._is_routed, "the router serves", WAIT_S)
 
     # ---- Kubernetes ----
 

@@ -28,6 +28,11 @@ use crate::error::HeadError;
 /// The pause before the store is asked again who leads.
 const WATCH_RETRY: Duration = Duration::from_millis(500);
 
+/// A head that has just started learns in a moment who leads, and a lead that is handed over is
+/// taken in a moment: requests wait so long for it. Less than `STOP_SECONDS_MAX`, so that they
+/// are answered if it is this head that takes it.
+const LEADER_WAIT_MAX: Duration = Duration::from_millis(750);
+
 /// Connections end within this time when this head starts to lead.
 const STOP_SECONDS_MAX: Duration = Duration::from_secs(1);
 
@@ -186,15 +191,39 @@ struct FollowerAdmin {
     metrics: MetricsHandle,
 }
 
+impl FollowerAdmin {
+    /// Who leads, if anybody is known to.
+    fn other_leader(&self) -> Option<Leader> {
+        let leader = self.leader.borrow().clone();
+        leader.filter(|leader| self.is_other(leader))
+    }
+
+    /// The same, after a while if need be.
+    async fn awaited_leader(&self) -> Option<Leader> {
+        let mut leaders = self.leader.clone();
+        let known = leaders.wait_for(|leader| leader.as_ref().is_some_and(|l| self.is_other(l)));
+        match tokio::time::timeout(LEADER_WAIT_MAX, known).await {
+            Ok(Ok(leader)) => leader.clone(),
+            Ok(Err(_)) | Err(_) => None,
+        }
+    }
+
+    /// What was this head's own is over, whatever the store said of it last.
+    fn is_other(&self, leader: &Leader) -> bool {
+        leader.candidate.name != self.name
+    }
+}
+
 impl Answer for FollowerAdmin {
     async fn answer(&self, request: Request<Incoming>) -> Reply {
-        // What was this head's own is over, whatever the store said of it last.
-        let leader = self.leader.borrow().clone();
-        let leader = leader.filter(|leader| leader.candidate.name != self.name);
+        let leader = match request.uri().path() {
+            "/livez" => return text_reply(200, "ok"),
+            "/metrics" => return text_reply(200, self.metrics.render()),
+            "/readyz" => self.other_leader(),
+            _ => self.awaited_leader().await,
+        };
         let contact = self.contact.borrow().clone();
         match (request.uri().path(), leader, &contact) {
-            ("/livez", _, _) => text_reply(200, "ok"),
-            ("/metrics", _, _) => text_reply(200, self.metrics.render()),
             ("/readyz", Some(_), Contact::Good) => text_reply(200, "ok"),
             ("/readyz", Some(_), Contact::Away(why)) => text_reply(503, why.clone()),
             (_, None, contact) | ("/readyz", _, contact) => text_reply(503, contact.nobody_leads()),
