@@ -29,6 +29,10 @@ pub fn choose<'a>(
     candidates: &[(&'a ReplicaId, &'a Replica)],
     count: usize,
 ) -> Vec<(&'a ReplicaId, &'a Replica)> {
+    if count == 0 {
+        // The usual case; what follows looks at every replica of every deployment.
+        return Vec::new();
+    }
     let mut left = candidates.to_vec();
     let mut peers = Peers::of(world, std::iter::empty(), replicas(candidates));
     let on_nodes = replicas_on_nodes(world);
