@@ -44,7 +44,9 @@ impl Cluster {
 
     fn config_unrest(&self, world: &World) -> Option<String> {
         let (newest, current) = self.store.lock().index();
-        if current != Some(world.revision) {
+        // After a delete of everything no config counts, and nothing is left in the world.
+        let all_gone = current.is_none() && world.serving.is_none();
+        if current != Some(world.revision) && !all_gone {
             let revision = world.revision;
             return Some(format!(
                 "stored is {current:?} of {newest}, the world is at {revision}"
