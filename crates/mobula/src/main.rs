@@ -24,6 +24,10 @@ use clap::Parser;
 
 use crate::args::{Cli, Command, LogArgs, LogFormat};
 
+/// A request costs some thirty small allocations on its way, many of them freed by another thread.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match start_logs(&cli.log).and_then(|()| execute(cli)) {
@@ -41,9 +45,7 @@ fn start_logs(args: &LogArgs) -> Result<()> {
 }
 
 fn execute(cli: Cli) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = runtime(&cli.command)?;
     runtime.block_on(async {
         match cli.command {
             Command::Run(args) => run::run(args, &cli.log).await,
@@ -63,6 +65,19 @@ fn execute(cli: Cli) -> Result<()> {
             Command::Models(args) => models::execute(args.action).await,
         }
     })
+}
+
+/// A worker gets one thread for two CPUs: its models compute on threads of their own, and calls
+/// that cross from thread to thread cost more than they gain (docs/performance.md).
+/// `TOKIO_WORKER_THREADS` says otherwise.
+fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let is_worker = matches!(command, Command::Worker(_));
+    if is_worker && std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        builder.worker_threads(cpus.div_ceil(2));
+    }
+    builder.enable_all().build()
 }
 
 /// The applications that this binary holds.

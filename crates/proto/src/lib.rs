@@ -6,6 +6,7 @@
 
 pub mod latency;
 pub mod limits;
+pub mod numbers;
 pub mod status;
 
 /// The label by which a worker says which pod it runs in.

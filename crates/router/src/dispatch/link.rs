@@ -1,13 +1,12 @@
 //! One living exchange with a worker: the calls on it and the frames in both directions.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use futures_util::Stream;
+use mobula_proto::numbers::NumberMap;
 use mobula_proto::v1::{self, frame::Kind};
 use thiserror::Error;
 use tokio::sync::Notify;
@@ -35,12 +34,8 @@ pub struct Link {
 #[derive(Default)]
 struct Calls {
     closed: bool,
-    open: HashMap<u64, Arc<Call>, BuildHasherDefault<NumberHasher>>,
+    open: NumberMap<Arc<Call>>,
 }
-
-/// Call numbers are ours and count up: there is nothing to defend a hash against.
-#[derive(Default)]
-struct NumberHasher(u64);
 
 /// The frames of a link as the body of its request stream.
 pub struct Outgoing(pub Arc<Link>);
@@ -150,24 +145,5 @@ impl Stream for Outgoing {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<v1::FrameBatch>> {
         self.0.outbox.poll_batch(cx)
-    }
-}
-
-// === impl NumberHasher ===
-
-impl Hasher for NumberHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        // The map takes the upper bits for its own use: spread a counter over all of them.
-        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{Activity, Answering, Patience, Watched};
+use super::quiet::Quiet;
 use super::{GrpcIngress, HttpIngress};
 use crate::core::{Core, Listening};
 use crate::error::RouterError;
@@ -189,7 +190,7 @@ async fn accept<P: Port>(
 ) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let connections = TaskTracker::new();
-    // Cancelled when the time for draining is over; the connections' futures are dropped then.
+    // Cancelled when the time for draining is over.
     let cut = CancellationToken::new();
     loop {
         let accepted = async {
@@ -206,10 +207,13 @@ async fn accept<P: Port>(
         };
         match accepted {
             Ok((socket, _)) => {
-                let connection = connection(socket, Arc::clone(&service), patience, close.clone());
-                let cut = cut.clone();
+                let ends = Ends {
+                    close: close.clone(),
+                    cut: cut.clone(),
+                };
+                let connection = connection(socket, Arc::clone(&service), patience, ends);
                 connections.spawn(async move {
-                    cut.run_until_cancelled(connection).await;
+                    connection.await;
                     drop(permit);
                 });
             }
@@ -232,12 +236,7 @@ async fn accept<P: Port>(
     }
 }
 
-async fn connection<P: Port>(
-    socket: TcpStream,
-    service: Arc<P>,
-    patience: Patience,
-    close: CancellationToken,
-) {
+async fn connection<P: Port>(socket: TcpStream, service: Arc<P>, patience: Patience, ends: Ends) {
     // Answers go out whole; waiting for more only adds delay.
     drop(socket.set_nodelay(true));
     let activity = Arc::new(Activity::default());
@@ -253,21 +252,57 @@ async fn connection<P: Port>(
     });
     let builder = builder();
     let mut serving = std::pin::pin!(builder.serve_connection(io, answer));
-    let exhausted = activity.exhausted(patience);
+    // Boxed: it is looked at seldom, and a connection is moved often.
+    let ending = Quiet::new(Box::pin(ends.first(&activity, patience)));
     tokio::select! {
         // An error is the client's: it broke off, or does not speak HTTP.
         _ = serving.as_mut() => return,
-        () = close.cancelled() => {}
-        // An HTTP/1 client without patience left has nothing to be told; one of HTTP/2 is told
-        // that the connection goes.
-        () = exhausted => if !activity.is_http2() { return },
+        end = ending => match end {
+            End::Close => {}
+            // An HTTP/1 client without patience left has nothing to be told; one of HTTP/2 is
+            // told that the connection goes.
+            End::Exhausted if activity.is_http2() => {}
+            End::Exhausted | End::Cut => return,
+        },
     }
     serving.as_mut().graceful_shutdown();
     // Without a request in progress this ends at once for HTTP/1, and for HTTP/2 after a round
     // trip, for which a client that says nothing gets no longer than for a head.
     tokio::select! {
         _ = serving => {}
-        () = activity.exhausted(Patience { idle: patience.head, ..patience }) => {}
+        _ = ends.cut_or_exhausted(&activity, Patience { idle: patience.head, ..patience }) => {}
+    }
+}
+
+/// What ends a connection from outside.
+struct Ends {
+    /// The port closes: what is in progress may end.
+    close: CancellationToken,
+    /// The time for that is over.
+    cut: CancellationToken,
+}
+
+/// Which of them did.
+enum End {
+    Close,
+    Cut,
+    /// The client's time is used up.
+    Exhausted,
+}
+
+impl Ends {
+    async fn first(&self, activity: &Activity, patience: Patience) -> End {
+        tokio::select! {
+            () = self.close.cancelled() => End::Close,
+            end = self.cut_or_exhausted(activity, patience) => end,
+        }
+    }
+
+    async fn cut_or_exhausted(&self, activity: &Activity, patience: Patience) -> End {
+        tokio::select! {
+            () = self.cut.cancelled() => End::Cut,
+            () = activity.exhausted(patience) => End::Exhausted,
+        }
     }
 }
 
@@ -368,7 +403,10 @@ mod tests {
         client.write_all(sent).await.unwrap();
         socket.readable().await.unwrap();
         let start = Instant::now();
-        let never = CancellationToken::new();
+        let never = Ends {
+            close: CancellationToken::new(),
+            cut: CancellationToken::new(),
+        };
         let serving = tokio::spawn(connection(socket, Arc::new(Ok200), PATIENCE, never));
         let mut read = Vec::new();
         client.read_to_end(&mut read).await.unwrap();

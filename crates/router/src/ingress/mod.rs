@@ -13,6 +13,7 @@ mod http;
 mod lasting;
 mod listener;
 mod problem;
+mod quiet;
 mod reply;
 mod tally;
 

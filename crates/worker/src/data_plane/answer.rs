@@ -10,6 +10,7 @@ use mobula_app::{Body, Response};
 use mobula_proto::limits::BODY_CHUNK_BYTES_MAX;
 use mobula_proto::v1::{Accepted, Data, Fault, FaultKind, Frame, RejectReason, Rejected, frame};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::calls::OpenCalls;
 use super::convert;
@@ -134,7 +135,10 @@ impl Answer {
     async fn end(&mut self, last: frame::Kind, permit: &mut Option<Permit>) -> Result<(), Broken> {
         // Room first: from here to the queue nothing waits, so the answer cannot be cut between
         // giving back the permit and sending the frame.
-        let room = self.outgoing.reserve().await.map_err(|_| Broken::Gone)?;
+        let room = match self.outgoing.try_reserve() {
+            Ok(room) => room,
+            Err(_) => self.outgoing.reserve().await.map_err(|_| Broken::Gone)?,
+        };
         permit.take();
         self.progress = Progress::Ended;
         room.send(convert::frame(self.request, last));
@@ -142,10 +146,15 @@ impl Answer {
     }
 
     async fn send(&self, kind: frame::Kind) -> Result<(), Broken> {
-        self.outgoing
-            .send(convert::frame(self.request, kind))
-            .await
-            .map_err(|_| Broken::Gone)
+        let frame = convert::frame(self.request, kind);
+        match self.outgoing.try_send(frame) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Closed(_)) => Err(Broken::Gone),
+            Err(TrySendError::Full(frame)) => {
+                let sent = self.outgoing.send(frame).await;
+                sent.map_err(|_| Broken::Gone)
+            }
+        }
     }
 }
 
@@ -165,7 +174,7 @@ impl Drop for Answer {
             ),
         };
         let frame = convert::frame(self.request, last);
-        if let Err(mpsc::error::TrySendError::Full(frame)) = self.outgoing.try_send(frame)
+        if let Err(TrySendError::Full(frame)) = self.outgoing.try_send(frame)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             // As many of these as there were permits.

@@ -1,8 +1,8 @@
 //! The requests that are open on one stream: where `Data`, `Credit` and `Cancel` go.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use mobula_proto::numbers::NumberMap;
 use mobula_proto::v1::Data;
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,7 @@ pub(crate) struct OpenCall {
 
 /// The open requests of one stream. At most as many as there are permits.
 #[derive(Default)]
-pub(crate) struct OpenCalls(Mutex<HashMap<u64, OpenCall>>);
+pub(crate) struct OpenCalls(Mutex<NumberMap<OpenCall>>);
 
 impl OpenCalls {
     /// Opens a request; false when the router used its number before.
@@ -71,7 +71,7 @@ impl OpenCalls {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, OpenCall>> {
+    fn lock(&self) -> MutexGuard<'_, NumberMap<OpenCall>> {
         // Nothing panics while holding it, and each entry stands alone.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

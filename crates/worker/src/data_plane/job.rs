@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mobula_app::{Replica, Request};
+use mobula_app::{Replica, Request, RequestContext};
 use mobula_proto::v1::FaultKind;
 
 use super::answer::{Answer, Broken};
@@ -15,11 +15,16 @@ use crate::replica::unpanicked;
 /// call ended comes this much later, so that it is only ever read by a router that lost count.
 const DEADLINE_FAULT_DELAY: Duration = Duration::from_millis(100);
 
-/// A call that holds its permit. Dropping it answers the router.
+/// A call that holds its permit. Dropping it answers the router. It travels in a box: on its way
+/// through the actor to its task it would be copied half a dozen times.
 pub(crate) struct Job {
-    pub request: Request,
-    pub permit: Permit,
+    /// Until the code has it.
+    pub request: Option<Request>,
+    /// Until the answer is about to end.
+    pub permit: Option<Permit>,
     pub answer: Answer,
+    /// What is needed of the request once the code has it.
+    pub context: RequestContext,
 }
 
 /// How the code's part of a call ended.
@@ -34,56 +39,48 @@ enum Outcome {
 
 impl Job {
     /// Runs the call. Its future is dropped when the router cancels it or its deadline passes.
-    pub(crate) async fn run(self, code: Arc<dyn Replica>, metrics: Arc<ReplicaMetrics>) {
-        let Job {
-            request,
-            permit,
-            mut answer,
-        } = self;
+    pub(crate) async fn run(
+        mut self: Box<Self>,
+        code: Arc<dyn Replica>,
+        metrics: Arc<ReplicaMetrics>,
+    ) {
         let began = Instant::now();
         metrics.call_began();
-        let mut permit = Some(permit);
-        let cancelled = request.context.cancelled.clone();
-        let deadline = request.context.deadline;
-        let request_id = request.context.request_id.clone();
-        let outcome = {
-            let work = unpanicked(work(code, request, &mut answer, &mut permit));
-            tokio::select! {
-                biased;
-                () = cancelled.cancelled() => Outcome::Gone,
-                () = passed(deadline) => Outcome::TimedOut,
-                done = work => done.unwrap_or_else(Outcome::Panicked),
-            }
+        let deadline = self.context.deadline;
+        let cancelled = self.context.cancelled.clone();
+        let outcome = tokio::select! {
+            biased;
+            () = cancelled.cancelled() => Outcome::Gone,
+            () = passed(deadline) => Outcome::TimedOut,
+            done = unpanicked(self.work(code.as_ref())) => done.unwrap_or_else(Outcome::Panicked),
         };
         if matches!(outcome, Outcome::TimedOut) {
             // Whatever the code handed to other threads may stop too.
             cancelled.cancel();
         }
-        drop(permit);
+        drop(self.permit.take());
         metrics.call_ended(began.elapsed(), outcome.failure());
-        outcome.log(&metrics.replica, &request_id);
-        outcome.tell(answer).await;
+        outcome.log(&metrics.replica, &self.context.request_id);
+        outcome.tell(&mut self.answer).await;
     }
-}
 
-/// Calls the code and sends what it answers.
-async fn work(
-    code: Arc<dyn Replica>,
-    request: Request,
-    answer: &mut Answer,
-    permit: &mut Option<Permit>,
-) -> Outcome {
-    if answer.accept().await.is_err() {
-        return Outcome::Gone;
-    }
-    let response = match code.call(request).await {
-        Ok(response) => response,
-        Err(error) => return Outcome::Failed(error.to_string()),
-    };
-    match answer.reply(response, permit).await {
-        Ok(()) => Outcome::Answered,
-        Err(Broken::Gone) => Outcome::Gone,
-        Err(Broken::Body(text)) => Outcome::BodyBroke(text),
+    /// Calls the code and sends what it answers.
+    async fn work(&mut self, code: &dyn Replica) -> Outcome {
+        if self.answer.accept().await.is_err() {
+            return Outcome::Gone;
+        }
+        let Some(request) = self.request.take() else {
+            return Outcome::Gone;
+        };
+        let response = match code.call(request).await {
+            Ok(response) => response,
+            Err(error) => return Outcome::Failed(error.to_string()),
+        };
+        match self.answer.reply(response, &mut self.permit).await {
+            Ok(()) => Outcome::Answered,
+            Err(Broken::Gone) => Outcome::Gone,
+            Err(Broken::Body(text)) => Outcome::BodyBroke(text),
+        }
     }
 }
 
@@ -98,7 +95,7 @@ async fn passed(deadline: Option<Instant>) {
 
 impl Outcome {
     /// Ends the answer, if the code did not.
-    async fn tell(self, mut answer: Answer) {
+    async fn tell(self, answer: &mut Answer) {
         match self {
             Outcome::Answered => {}
             Outcome::Gone => answer.abandon(),
@@ -142,12 +139,14 @@ impl Job {
     pub(crate) fn for_tests(
         permit: Permit,
         outgoing: tokio::sync::mpsc::Sender<mobula_proto::v1::Frame>,
-    ) -> Job {
+    ) -> Box<Job> {
         let body = mobula_app::Body::empty();
-        Job {
-            request: Request::new(http::Method::GET, "/", body),
-            permit,
+        let request = Request::new(http::Method::GET, "/", body);
+        Box::new(Job {
+            context: request.context.clone(),
+            request: Some(request),
+            permit: Some(permit),
             answer: Answer::new(1, outgoing, Arc::default(), Arc::default()),
-        }
+        })
     }
 }

@@ -123,11 +123,12 @@ impl Exchange {
         let mut answer = Answer::new(request, self.outgoing.clone(), window, self.calls.clone());
         match convert::request(call, body, now, cancelled) {
             Ok(request) => {
-                let job = Job {
-                    request,
-                    permit,
+                let job = Box::new(Job {
+                    context: request.context.clone(),
+                    request: Some(request),
+                    permit: Some(permit),
                     answer,
-                };
+                });
                 // An actor that died drops the job, and the job tells the router.
                 let _ = hosted.actor.cast(ReplicaMsg::Call(job));
             }

@@ -68,7 +68,7 @@ async fn reaches(board: &Board, id: &str, phase: Phase) {
     assert!(reached.is_ok(), "{id} never reached {phase:?}");
 }
 
-fn job(hosted: &Hosted) -> (Job, mpsc::Receiver<Frame>) {
+fn job(hosted: &Hosted) -> (Box<Job>, mpsc::Receiver<Frame>) {
     let (outgoing, frames) = mpsc::channel(8);
     let permit = hosted.cell.gate.enter().ok().unwrap();
     (Job::for_tests(permit, outgoing), frames)

@@ -27,12 +27,8 @@ use crate::metrics::ReplicaMetrics;
 const LAST_FRAMES_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What happens to a replica actor.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "ractor boxes every message, and nearly all of them are calls"
-)]
 pub(crate) enum ReplicaMsg {
-    Call(Job),
+    Call(Box<Job>),
     Constructed(Result<Arc<dyn Replica>, String>),
     Configure(UserConfig),
     /// The version, and how it went.
@@ -121,7 +117,7 @@ impl Actor for ReplicaActor {
 // === impl ReplicaOwner ===
 
 impl ReplicaOwner {
-    fn call(&mut self, job: Job) {
+    fn call(&mut self, job: Box<Job>) {
         while self.calls.try_join_next().is_some() {}
         // The gate opens only when the code is there; a job that is dropped says so itself.
         if let Some(code) = &self.code {
