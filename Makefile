@@ -49,9 +49,9 @@ chaos: build ## Faults under load: a cluster with three etcd members for SECONDS
 loadtest: build models ## k6 against the example, with thresholds
 	loadtest/run.sh
 
-bench: build models ## Start-up, memory and the no-op path; raw output in loadtest/results/
+bench: build models ## Start-up, memory and the hop beside nginx, HAProxy and Ray Serve; raw output in loadtest/results/
 	loadtest/footprint.sh
-	loadtest/noop.sh
+	loadtest/hop.sh
 
 fmt: ## Format the code
 	$(CARGO) fmt --all

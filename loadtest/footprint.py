@@ -4,7 +4,7 @@ Three figures: time from exec to the first 200 of a no-op application; the propo
 (PSS: shared pages counted once) of all its processes, idle; time to `/healthz` 200 with the three
 default models from the cache, and the PSS then. Standard library only.
 
-Not here: throughput (noop.sh) and latency under load (run.sh).
+Not here: throughput (hop.sh) and latency under load (run.sh).
 """
 
 from __future__ import annotations
