@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mobula_app::{BuildContext, Registry};
+use mobula_process::https::HttpsFiles;
 use mobula_spec::{
     AggregationFunction, Application, DeploymentConfig, DeploymentDefaults, DeploymentOptions,
     LabelSelector, ProxyLocation, Replicas, Scaling, ScalingPolicy, ServeConfig,
@@ -38,6 +39,7 @@ pub struct Preparer {
     registry: Registry,
     env: Arc<BTreeMap<String, String>>,
     place: Place,
+    router_here: bool,
 }
 
 /// Where the code of an application is built.
@@ -56,6 +58,15 @@ impl Preparer {
             registry,
             env: Arc::new(env),
             place: Place::BlockingThread,
+            router_here: false,
+        }
+    }
+
+    /// Whether the router is of this machine.
+    pub fn with_router_here(self, router_here: bool) -> Preparer {
+        Preparer {
+            router_here,
+            ..self
         }
     }
 
@@ -65,6 +76,23 @@ impl Preparer {
             place: Place::Here,
             ..Preparer::new(registry, BTreeMap::new())
         }
+    }
+
+    /// What cannot work here, one line each: import paths that do not exist, and files that
+    /// cannot be used.
+    pub async fn refusals(&self, config: &ServeConfig) -> Vec<String> {
+        let mut refusals = self.unknown_import_paths(config);
+        if let Some((cert, key)) = config.http_options.tls_files().filter(|_| self.router_here) {
+            let files = HttpsFiles {
+                cert: cert.into(),
+                key: key.into(),
+            };
+            let looking = tokio::task::spawn_blocking(move || files.read()?.server_config());
+            if let Ok(Err(error)) = looking.await {
+                refusals.push(format!("http_options.{error}"));
+            }
+        }
+        refusals
     }
 
     /// One line for each application whose import path does not exist here.
@@ -381,6 +409,9 @@ pub fn serving(config: &ServeConfig) -> Serving {
         grpc_port: grpc.port,
         grpc_request_timeout_s: timeout(grpc.request_timeout_s),
         grpc_reflection: grpc.enable_reflection,
+        http_tls: http
+            .tls_files()
+            .map(|(cert, key)| (cert.to_owned(), key.to_owned())),
     };
     let (proxy_location, ingress) = match config.proxy_location {
         ProxyLocation::Disabled => ("Disabled", None),

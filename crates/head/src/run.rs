@@ -70,6 +70,9 @@ pub struct HeadConfig {
     pub metrics: MetricsHandle,
     /// The Ray version to be compatible with, "2.60.0".
     pub ray_version: String,
+    /// The router is of this machine: files that a config names for it are looked at before the
+    /// config is accepted.
+    pub router_here: bool,
     /// Ends the head when cancelled.
     pub shutdown: CancellationToken,
 }
@@ -93,6 +96,7 @@ pub async fn run(config: HeadConfig) -> Result<(), HeadError> {
         node_ip,
         metrics,
         ray_version,
+        router_here,
         shutdown,
     } = config;
     // Ours to cancel: a head that fails takes its own parts down and leaves the rest to the caller.
@@ -111,7 +115,7 @@ pub async fn run(config: HeadConfig) -> Result<(), HeadError> {
     if let Err(error) = provisioner.ensure(workers).await {
         warn!(%error, "workers cannot be started");
     }
-    let preparer = Preparer::new(registry, env);
+    let preparer = Preparer::new(registry, env).with_router_here(router_here);
     let executor = Executor::load(store).await?;
     let outlive = provisioner.workers_outlive_head();
     let world = restore(&executor, &preparer, &about, outlive).await?;

@@ -45,6 +45,13 @@ fn ingress(ingress: &Ingress) -> v1::Ingress {
         grpc_port: ingress.grpc_port.into(),
         grpc_request_timeout_s: ingress.grpc_request_timeout_s,
         grpc_reflection: ingress.grpc_reflection,
+        http_tls: ingress
+            .http_tls
+            .as_ref()
+            .map(|(certfile, keyfile)| v1::TlsFiles {
+                certfile: certfile.clone(),
+                keyfile: keyfile.clone(),
+            }),
     }
 }
 

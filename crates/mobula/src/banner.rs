@@ -43,10 +43,12 @@ fn reachable(host: &str) -> String {
 fn http_address(document: &Value) -> Option<String> {
     let options = document.get("http_options")?;
     let port = options["port"].as_u64()?;
-    Some(format!(
-        "http://{}:{port}",
-        reachable(options["host"].as_str()?)
-    ))
+    let has_tls = options["ssl_certfile"]
+        .as_str()
+        .is_some_and(|file| !file.is_empty());
+    let scheme = if has_tls { "https" } else { "http" };
+    let host = reachable(options["host"].as_str()?);
+    Some(format!("{scheme}://{host}:{port}"))
 }
 
 fn grpc_address(document: &Value) -> Option<String> {

@@ -89,6 +89,7 @@ async fn run_alone(
         node_ip: ids::node_ip(),
         metrics: parts.metrics,
         ray_version: parts.ray_version,
+        router_here: false,
         shutdown: parts.shutdown,
     };
     mobula_head::run(config).await.context("head")

@@ -112,6 +112,7 @@ impl Roles {
             node_ip: node_ip.clone(),
             metrics,
             ray_version: args.ray.ray_version.clone(),
+            router_here: true,
             shutdown: head_shutdown.clone(),
         });
         let router_shutdown = CancellationToken::new();

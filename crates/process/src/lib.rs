@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod admin;
+pub mod https;
 pub mod ids;
 pub mod metrics;
 pub mod net;

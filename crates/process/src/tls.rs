@@ -17,7 +17,7 @@ pub const TLS_NAME: &str = "mobula.internal";
 pub const HANDSHAKE_SECONDS_MAX: Duration = Duration::from_secs(5);
 
 /// A certificate chain, a key or a set of authorities is a few kilobytes.
-const PEM_BYTES_MAX: u64 = 1024 * 1024;
+pub(crate) const PEM_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What a process shows and whom it believes.
 #[derive(Clone)]

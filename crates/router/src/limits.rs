@@ -21,6 +21,12 @@ pub const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// A client has this long to finish the headers it began to send (slow loris).
 pub const HEADER_READ_SECONDS_MAX: Duration = Duration::from_secs(15);
 
+/// A client has this long for the TLS handshake.
+pub const HANDSHAKE_SECONDS_MAX: Duration = Duration::from_secs(10);
+
+/// How often the files of the certificate are looked at; they are a few kilobytes.
+pub const CERTIFICATE_LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
 /// A client has this long between two pieces of a body that it sends.
 pub const BODY_IDLE_SECONDS_MAX: Duration = Duration::from_secs(60);
 

@@ -58,6 +58,8 @@ pub const REFUSED: &str = "mobula_router_calls_refused_total";
 pub const LEFT_OUT: &str = "mobula_router_replicas_left_out";
 /// How often a replica was left out.
 pub const TIMES_LEFT_OUT: &str = "mobula_router_replicas_left_out_total";
+/// How often a changed certificate of the HTTP ingress was read, and what became of it.
+pub const CERTIFICATES_READ: &str = "mobula_router_certificates_read_total";
 /// Accepted calls that were sent again because the replica was lost.
 pub const REPEATED: &str = "mobula_router_calls_repeated_total";
 
@@ -141,6 +143,7 @@ pub fn describe() {
     describe_gauge!(LIMIT, "A named limit of the router.");
     describe_gauge!(LEFT_OUT, "Replicas left out for calls that failed.");
     describe_counter!(TIMES_LEFT_OUT, "How often a replica was left out.");
+    describe_counter!(CERTIFICATES_READ, "Certificates read after the first.");
     describe_counter!(REFUSED, "Calls that a replica refused.");
     describe_counter!(
         REPEATED,
@@ -165,6 +168,7 @@ pub fn publish_limits(body_bytes_max: u64) {
         ("lasting_max", limits::LASTING_MAX as f64),
         seconds("lasting_seconds_max", limits::LASTING_SECONDS_MAX),
         seconds("header_read_seconds_max", limits::HEADER_READ_SECONDS_MAX),
+        seconds("handshake_seconds_max", limits::HANDSHAKE_SECONDS_MAX),
         seconds("body_idle_seconds_max", limits::BODY_IDLE_SECONDS_MAX),
         seconds("write_stall_seconds_max", limits::WRITE_STALL_SECONDS_MAX),
         seconds("drain_seconds_max", limits::DRAIN_SECONDS_MAX),

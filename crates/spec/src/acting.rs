@@ -31,10 +31,6 @@ const NOT_ACTING: &[(Place, &str)] = &[
     (Place::Top, "controller_options"),
     (Place::Top, "logging_config"),
     (Place::Top, "tracing_config"),
-    (Place::HttpOptions, "ssl_keyfile"),
-    (Place::HttpOptions, "ssl_certfile"),
-    (Place::HttpOptions, "ssl_keyfile_password"),
-    (Place::HttpOptions, "ssl_ca_certs"),
     (Place::GrpcOptions, "grpc_servicer_functions"),
     (Place::Application, "autoscaling_policy"),
     (Place::Application, "logging_config"),
@@ -50,11 +46,24 @@ const NOT_ACTING: &[(Place, &str)] = &[
 ];
 
 /// Fields that will never have an effect here, and why.
-const NOT_NEEDED: &[(Place, &str, &str)] = &[(
-    Place::Deployment,
-    "graceful_shutdown_wait_loop_s",
-    "has no effect: a replica stops as soon as its last request has ended",
-)];
+const NOT_NEEDED: &[(Place, &str, &str)] = &[
+    (
+        Place::Deployment,
+        "graceful_shutdown_wait_loop_s",
+        "has no effect: a replica stops as soon as its last request has ended",
+    ),
+    (
+        Place::HttpOptions,
+        "ssl_ca_certs",
+        "has no effect: clients are not asked for a certificate, as with Ray",
+    ),
+    (
+        Place::HttpOptions,
+        "ssl_keyfile_password",
+        "has no effect: a key file that is encrypted is refused; \
+         `openssl pkey -in KEY -out PLAIN` decrypts it",
+    ),
+];
 
 /// The keys of a `runtime_env`, which is an open object, that act.
 const RUNTIME_ENV_ACTING: &[&str] = &["env_vars"];

@@ -43,7 +43,7 @@ pub async fn put(admin: &Admin, body: &[u8]) -> Reply {
         Ok(checked) => checked,
         Err(errors) => return text_reply(400, errors.to_string()),
     };
-    let unknown = admin.preparer.unknown_import_paths(&checked.config);
+    let unknown = admin.preparer.refusals(&checked.config).await;
     if !unknown.is_empty() {
         return text_reply(400, unknown.join("\n"));
     }

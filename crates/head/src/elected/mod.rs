@@ -151,6 +151,7 @@ async fn lead(config: &ElectedConfig, leadership: Leadership) -> Result<(), Head
         node_ip: config.node_ip.clone(),
         metrics: config.metrics.clone(),
         ray_version: config.ray_version.clone(),
+        router_here: false,
         shutdown: ending.clone(),
     });
     tokio::pin!(head);

@@ -131,6 +131,7 @@ pub fn serving() -> Serving {
             grpc_port: 9000,
             grpc_request_timeout_s: None,
             grpc_reflection: true,
+            http_tls: None,
         }),
         target_capacity: None,
     }

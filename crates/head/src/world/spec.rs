@@ -69,6 +69,8 @@ pub struct Ingress {
     pub grpc_request_timeout_s: Option<f64>,
     /// Whether the reflection service answers.
     pub grpc_reflection: bool,
+    /// Certificate and key, as files on the routers' machines. None: no TLS.
+    pub http_tls: Option<(String, String)>,
 }
 
 /// One application entry.

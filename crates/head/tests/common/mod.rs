@@ -137,6 +137,7 @@ impl Head {
                 node_ip: "127.0.0.1".to_owned(),
                 metrics: detached(&[]).unwrap(),
                 ray_version: "2.60.0".to_owned(),
+                router_here: false,
                 shutdown: stop,
             })
             .await

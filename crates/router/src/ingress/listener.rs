@@ -14,14 +14,17 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use mobula_process::https::HttpsFiles;
 use mobula_proto::v1;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{Activity, Answering, Patience, Watched};
 use super::quiet::Quiet;
+use super::tls::Certificate;
 use super::{GrpcIngress, HttpIngress};
 use crate::core::{Core, Listening};
 use crate::error::RouterError;
@@ -126,10 +129,17 @@ async fn serve(
     let http_at = place(ports.http_addr, host, ingress.http_port);
     let grpc_at = place(ports.grpc_addr, host, ingress.grpc_port);
     tokio::join!(
-        keep_open(core, http_at, http, patience, close),
-        keep_open(core, grpc_at, grpc, patience, close),
+        keep_open(core, http_at, https_files(ingress), http, patience, close),
+        keep_open(core, grpc_at, None, grpc, patience, close),
     );
     Ok(())
+}
+
+fn https_files(ingress: &v1::Ingress) -> Option<HttpsFiles> {
+    ingress.http_tls.as_ref().map(|files| HttpsFiles {
+        cert: files.certfile.clone().into(),
+        key: files.keyfile.clone().into(),
+    })
 }
 
 /// Where a port opens: where this process was told, or where the table says.
@@ -146,14 +156,15 @@ const KEEP_ALIVE_DEFAULT: Duration = Duration::from_secs(90);
 async fn keep_open<P: Port>(
     core: &Core,
     (host, port): (String, u32),
+    files: Option<HttpsFiles>,
     service: P,
     patience: Patience,
     close: &CancellationToken,
 ) {
     let note = |outcome| core.listening.send_modify(|all| P::note(all, outcome));
-    let listener = loop {
-        match bind(&host, port).await {
-            Ok(listener) => break listener,
+    let (listener, certificate) = loop {
+        match open(&host, port, files.as_ref()).await {
+            Ok(opened) => break opened,
             Err(error) => {
                 tracing::warn!(host = %host, port, error, "port not opened");
                 note(Err(format!("cannot listen on {host}:{port}: {error}")));
@@ -170,9 +181,36 @@ async fn keep_open<P: Port>(
     let addr = addr.unwrap_or_default();
     tracing::info!(addr, "ingress open");
     note(Ok(addr.clone()));
-    accept(listener, Arc::new(service), patience, close).await;
+    let secured = certificate.clone();
+    tokio::select! {
+        () = accept(listener, secured, Arc::new(service), patience, close) => {}
+        () = follow(certificate) => {}
+    }
     note(Ok(String::new()));
     tracing::info!(addr, "ingress closed");
+}
+
+/// The certificate first: a port that is open and cannot be used helps nobody.
+async fn open(
+    host: &str,
+    port: u32,
+    files: Option<&HttpsFiles>,
+) -> Result<(TcpListener, Option<Arc<Certificate>>), String> {
+    let certificate = match files {
+        None => None,
+        Some(files) => {
+            let opened = Certificate::open(files.clone()).await;
+            Some(Arc::new(opened.map_err(|error| error.to_string())?))
+        }
+    };
+    Ok((bind(host, port).await?, certificate))
+}
+
+async fn follow(certificate: Option<Arc<Certificate>>) {
+    match certificate {
+        Some(certificate) => certificate.follow().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn bind(host: &str, port: u32) -> Result<TcpListener, String> {
@@ -184,6 +222,7 @@ async fn bind(host: &str, port: u32) -> Result<TcpListener, String> {
 /// Accepts until told to close; then lets what is in progress end, up to a limit.
 async fn accept<P: Port>(
     listener: TcpListener,
+    certificate: Option<Arc<Certificate>>,
     service: Arc<P>,
     patience: Patience,
     close: &CancellationToken,
@@ -207,15 +246,28 @@ async fn accept<P: Port>(
         };
         match accepted {
             Ok((socket, _)) => {
+                // Answers go out whole; waiting for more only adds delay.
+                drop(socket.set_nodelay(true));
+                let service = Arc::clone(&service);
                 let ends = Ends {
                     close: close.clone(),
                     cut: cut.clone(),
                 };
-                let connection = connection(socket, Arc::clone(&service), patience, ends);
-                connections.spawn(async move {
-                    connection.await;
-                    drop(permit);
-                });
+                // Two tasks, so that a connection without TLS does not take the room of one with.
+                match certificate.clone() {
+                    None => connections.spawn(async move {
+                        connection(socket, service, patience, ends).await;
+                        drop(permit);
+                    }),
+                    Some(certificate) => connections.spawn(async move {
+                        let accepting = certificate.accept(socket);
+                        let accepted = ends.cut.run_until_cancelled(accepting).await;
+                        if let Some(stream) = accepted.flatten() {
+                            connection(stream, service, patience, ends).await;
+                        }
+                        drop(permit);
+                    }),
+                };
             }
             Err(error) => {
                 tracing::warn!(%error, "connection not accepted");
@@ -236,9 +288,10 @@ async fn accept<P: Port>(
     }
 }
 
-async fn connection<P: Port>(socket: TcpStream, service: Arc<P>, patience: Patience, ends: Ends) {
-    // Answers go out whole; waiting for more only adds delay.
-    drop(socket.set_nodelay(true));
+async fn connection<P: Port, I>(socket: I, service: Arc<P>, patience: Patience, ends: Ends)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let activity = Arc::new(Activity::default());
     let io = Watched::new(TokioIo::new(socket), Arc::clone(&activity));
     let answer = service_fn(|request: Request<Incoming>| {
@@ -370,6 +423,7 @@ fn split(outcome: Result<String, String>) -> (String, String) {
 mod tests {
     use http_body_util::Full;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
     use tokio::time::Instant;
 
     use super::*;

@@ -16,6 +16,7 @@ mod problem;
 mod quiet;
 mod reply;
 mod tally;
+mod tls;
 
 pub use grpc::GrpcIngress;
 pub use http::HttpIngress;

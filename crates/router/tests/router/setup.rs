@@ -73,6 +73,7 @@ pub fn ingress() -> v1::Ingress {
         grpc_port: 0,
         grpc_request_timeout_s: None,
         grpc_reflection: true,
+        http_tls: None,
     }
 }
 

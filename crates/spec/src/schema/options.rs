@@ -134,6 +134,13 @@ impl HttpOptions {
         Some(options)
     }
 
+    /// The files of certificate and key, when HTTP is to be served with TLS.
+    pub fn tls_files(&self) -> Option<(&str, &str)> {
+        // Neither without the other, see `read`.
+        let (cert, key) = (self.ssl_certfile.as_deref()?, self.ssl_keyfile.as_deref()?);
+        (!cert.is_empty()).then_some((cert, key))
+    }
+
     /// The object as a config may say it, with the password.
     pub(crate) fn to_config(&self) -> Value {
         let mut value = json!(self);
