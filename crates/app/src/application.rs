@@ -43,6 +43,8 @@ pub struct GrpcRoute {
     pub method: String,
     /// The deployment's name.
     pub deployment: String,
+    /// Whether the client, the replica or both send a stream of messages.
+    pub streaming: bool,
 }
 
 /// A graph of deployments behind one route prefix.

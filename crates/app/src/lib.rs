@@ -28,16 +28,24 @@
 mod application;
 mod body;
 mod error;
+mod grpc;
 mod registry;
 mod replica;
 mod request;
 mod response;
+mod websocket;
+mod wire;
 
 pub use application::{Application, Deployment, GrpcRoute, PathRoute, ReplicaFactory};
 pub use async_trait::async_trait;
 pub use body::{Body, BodyError, BodySender};
 pub use error::{BuildError, CallError, ConfigError, HealthError, StartError};
+pub use grpc::{GRPC_MESSAGE_BYTES_MAX, GrpcMessages};
 pub use registry::{BuildContext, Registry};
 pub use replica::{Replica, ReplicaContext};
 pub use request::{Protocol, Request, RequestContext};
-pub use response::{GrpcStatus, Response};
+pub use response::{End, Ending, GrpcStatus, Response};
+pub use websocket::{
+    CLOSE_NORMAL, Message, WEBSOCKET_CLOSE_SECONDS_MAX, WEBSOCKET_MESSAGE_BYTES_MAX,
+    WEBSOCKET_PING_SECONDS, WebSocket, WebSocketError,
+};

@@ -16,6 +16,12 @@ pub enum Protocol {
     /// bare message, and the answer is made by [`crate::Response::grpc`] or
     /// [`crate::Response::grpc_error`].
     Grpc,
+    /// A call on a gRPC route that streams: [`crate::GrpcMessages`] reads the body, and the
+    /// answer is made by [`crate::Response::grpc_stream`] or [`crate::Response::grpc_error`].
+    GrpcStream,
+    /// HTTP/1.1 that asks for a WebSocket: [`crate::Response::websocket`] opens it; any other
+    /// answer refuses it.
+    WebSocket,
 }
 
 /// A request as it reaches a replica.

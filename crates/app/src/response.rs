@@ -1,5 +1,7 @@
 //! What a replica answers.
 
+use std::sync::{Arc, OnceLock};
+
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, StatusCode};
@@ -15,6 +17,32 @@ pub struct GrpcStatus {
     pub message: String,
 }
 
+/// How a streamed answer ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A gRPC call.
+    Grpc(GrpcStatus),
+    /// A WebSocket, with its close code.
+    Closed(u16),
+}
+
+/// Told by whoever makes a streamed answer, before its body ends. The first word counts.
+#[derive(Clone, Debug, Default)]
+pub struct Ending(Arc<OnceLock<End>>);
+
+impl Ending {
+    /// It ends like this.
+    pub fn set(&self, end: End) {
+        // It was said before.
+        let _ = self.0.set(end);
+    }
+
+    /// How it ended, if that was said.
+    pub fn get(&self) -> Option<End> {
+        self.0.get().cloned()
+    }
+}
+
 /// An answer.
 #[derive(Debug)]
 pub struct Response {
@@ -26,6 +54,8 @@ pub struct Response {
     pub body: Body,
     /// Set on answers to gRPC calls.
     pub grpc_status: Option<GrpcStatus>,
+    /// Where it is told how a streamed answer ended.
+    pub ending: Option<Ending>,
 }
 
 impl Response {
@@ -38,6 +68,7 @@ impl Response {
             headers,
             body,
             grpc_status: None,
+            ending: None,
         }
     }
 
@@ -62,6 +93,7 @@ impl Response {
                 code: 0,
                 message: String::new(),
             }),
+            ending: None,
         }
     }
 
@@ -75,6 +107,7 @@ impl Response {
                 code,
                 message: message.into(),
             }),
+            ending: None,
         }
     }
 }

@@ -269,17 +269,7 @@ fn fit(
             .iter()
             .map(|route| (route.path.clone(), route.deployment.clone()))
             .collect(),
-        grpc_routes: code
-            .grpc_routes
-            .iter()
-            .map(|route| {
-                (
-                    route.service.clone(),
-                    route.method.clone(),
-                    route.deployment.clone(),
-                )
-            })
-            .collect(),
+        grpc_routes: code.grpc_routes.clone(),
         deployments: configs
             .iter()
             .map(|config| deployment(config, application, target_capacity))

@@ -69,14 +69,12 @@ fn table_application(
         path: path.clone(),
         deployment: deployment.clone(),
     });
-    let grpc_routes = built
-        .grpc_routes
-        .iter()
-        .map(|(service, method, deployment)| v1::GrpcRoute {
-            service: service.clone(),
-            method: method.clone(),
-            deployment: deployment.clone(),
-        });
+    let grpc_routes = built.grpc_routes.iter().map(|route| v1::GrpcRoute {
+        service: route.service.clone(),
+        method: route.method.clone(),
+        deployment: route.deployment.clone(),
+        streaming: route.streaming,
+    });
     Some(v1::TableApplication {
         name: name.to_owned(),
         route_prefix: built.route_prefix.clone(),

@@ -39,6 +39,7 @@ pub fn route(task: Task, deployment: &str) -> GrpcRoute {
         service: SERVICE.to_owned(),
         method: method_of(task).to_owned(),
         deployment: deployment.to_owned(),
+        streaming: false,
     }
 }
 

@@ -33,6 +33,12 @@ pub const BODY_IDLE_SECONDS_MAX: Duration = Duration::from_secs(60);
 /// A client may leave an answer unread this long before its connection is cut.
 pub const WRITE_STALL_SECONDS_MAX: Duration = Duration::from_secs(120);
 
+/// What is read of a WebSocket at once.
+pub const WEBSOCKET_READ_BYTES: usize = 16 * 1024;
+
+/// How long a replica may still answer on a WebSocket whose client sends nothing any more.
+pub const WEBSOCKET_LEAVE_SECONDS_MAX: Duration = Duration::from_secs(5);
+
 /// A request body over HTTP. Generous: images and documents, not disks.
 pub const BODY_BYTES_MAX: u64 = 100 * 1024 * 1024;
 

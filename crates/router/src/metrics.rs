@@ -66,6 +66,10 @@ pub const REPEATED: &str = "mobula_router_calls_repeated_total";
 /// Status label of a client that went away.
 pub const CLIENT_GONE: u16 = 499;
 
+/// Status label of a WebSocket that was closed without a code. Others have their close code, as
+/// with Ray.
+pub const WEBSOCKET_BROKEN: u16 = 1006;
+
 /// Which ingress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ingress {
@@ -263,7 +267,7 @@ impl RouteMetrics {
                 HTTP_ERRORS,
                 DEPLOYMENT_HTTP_ERRORS,
                 HTTP_LATENCY,
-                status >= 400,
+                is_http_error(status),
             ),
             Ingress::Grpc => (
                 GRPC_REQUESTS,
@@ -301,6 +305,12 @@ impl RouteMetrics {
             deployment_errors: at_deployment.then(|| counter!(deployment_errors, &with(&place))),
         }
     }
+}
+
+/// A status from 400, or a close code other than 1000 and 1001, and 1005, which browsers close
+/// with when they are told none.
+fn is_http_error(status: u16) -> bool {
+    status >= 400 && !matches!(status, 1000 | 1001 | 1005)
 }
 
 /// Methods that have a label of their own; a client can invent any number of others.

@@ -53,6 +53,8 @@ pub struct Application {
 pub struct Route {
     /// Whether it is a gRPC method; otherwise it is a path.
     pub is_grpc: bool,
+    /// Whether the method sends a stream of messages, in either direction.
+    pub is_stream: bool,
     /// Name of the application.
     pub application: String,
     /// Name of the deployment.
@@ -124,6 +126,7 @@ impl Table {
             let id = self.routes.len();
             self.routes.push(Route {
                 is_grpc: true,
+                is_stream: route.streaming,
                 application: source.name.clone(),
                 deployment: route.deployment.clone(),
                 prefix: String::new(),
@@ -152,6 +155,7 @@ impl Table {
         let label = format!("{}{path}", trim_slash(prefix));
         self.routes.push(Route {
             is_grpc: false,
+            is_stream: false,
             application: application.name.clone(),
             deployment: deployment.to_owned(),
             prefix: or_slash(below_root),
@@ -417,6 +421,7 @@ mod tests {
                 service: "p.S".into(),
                 method: method.into(),
                 deployment: "Rerank".into(),
+                streaming: false,
             }];
             app
         };

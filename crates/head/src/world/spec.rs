@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use mobula_app::GrpcRoute;
 use mobula_spec::{LabelSelector, Traffic};
 use serde_json::Value;
 
@@ -101,8 +102,8 @@ pub struct BuiltApplication {
     pub ingress: String,
     /// (path below the prefix, deployment)
     pub routes: Vec<(String, String)>,
-    /// (service, method, deployment)
-    pub grpc_routes: Vec<(String, String, String)>,
+    /// gRPC methods and the deployments that answer them.
+    pub grpc_routes: Vec<GrpcRoute>,
     /// Names are unique.
     pub deployments: Vec<DeploymentSpec>,
 }

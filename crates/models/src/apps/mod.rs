@@ -8,6 +8,7 @@
 //! | `mobula.apps:rag` | all three, each path straight to its deployment |
 //! | `mobula.apps:noop`, `:echo`, `:sleep` | `Noop`, `Echo`, `Sleep` |
 
+mod echo;
 mod options;
 mod plain;
 mod text;
@@ -31,7 +32,7 @@ pub fn register(registry: &mut Registry) {
     });
     registry.register("mobula.apps:rag", rag);
     registry.register("mobula.apps:noop", plain::noop);
-    registry.register("mobula.apps:echo", plain::echo);
+    registry.register("mobula.apps:echo", echo::echo);
     registry.register("mobula.apps:sleep", plain::sleep);
     registry.register_descriptors(grpc::DESCRIPTORS);
 }

@@ -4,8 +4,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use http::HeaderValue;
-use http::header::CONTENT_TYPE;
 use mobula_app::{
     Application, BuildContext, BuildError, CallError, ConfigError, Deployment, Protocol, Replica,
     ReplicaContext, Request, Response, StartError, async_trait,
@@ -22,7 +20,6 @@ const SECONDS_MAX: f64 = 3600.0;
 const CALLS_MAX_DEFAULT: u32 = 1024;
 
 struct Noop;
-struct Echo;
 struct Sleep {
     /// Where `user_config` says nothing.
     base: Manner,
@@ -51,12 +48,6 @@ pub(super) fn noop(context: &BuildContext) -> Result<Application, BuildError> {
     Ok(single(Deployment::new("Noop", |_| async { Ok(Noop) })))
 }
 
-/// `mobula.apps:echo`
-pub(super) fn echo(context: &BuildContext) -> Result<Application, BuildError> {
-    no_args("Echo", context)?;
-    Ok(single(Deployment::new("Echo", |_| async { Ok(Echo) })))
-}
-
 /// `mobula.apps:sleep`
 pub(super) fn sleep(context: &BuildContext) -> Result<Application, BuildError> {
     let args = Value::Object(context.args.clone());
@@ -64,11 +55,11 @@ pub(super) fn sleep(context: &BuildContext) -> Result<Application, BuildError> {
     Ok(single(Deployment::new("Sleep", Sleep::start)))
 }
 
-fn single(deployment: Deployment) -> Application {
+pub(super) fn single(deployment: Deployment) -> Application {
     Application::single(deployment.option("max_ongoing_requests", CALLS_MAX_DEFAULT))
 }
 
-fn no_args(name: &str, context: &BuildContext) -> Result<(), BuildError> {
+pub(super) fn no_args(name: &str, context: &BuildContext) -> Result<(), BuildError> {
     if context.args.is_empty() {
         return Ok(());
     }
@@ -99,29 +90,9 @@ fn within(field: &str, value: Option<f64>, most: f64) -> Result<(), String> {
 impl Replica for Noop {
     async fn call(&self, request: Request) -> Result<Response, CallError> {
         Ok(match request.protocol {
-            Protocol::Http => Response::text(NOOP_TEXT),
-            Protocol::Grpc => Response::grpc(""),
+            Protocol::Http | Protocol::WebSocket => Response::text(NOOP_TEXT),
+            Protocol::Grpc | Protocol::GrpcStream => Response::grpc(""),
         })
-    }
-}
-
-#[async_trait]
-impl Replica for Echo {
-    /// The body streams back as it comes.
-    async fn call(&self, request: Request) -> Result<Response, CallError> {
-        let mut response = match request.protocol {
-            Protocol::Http => Response::text(""),
-            Protocol::Grpc => Response::grpc(""),
-        };
-        if request.protocol == Protocol::Http {
-            let bytes = || HeaderValue::from_static("application/octet-stream");
-            let content_type = request.headers.get(CONTENT_TYPE).cloned();
-            response
-                .headers
-                .insert(CONTENT_TYPE, content_type.unwrap_or_else(bytes));
-        }
-        response.body = request.body;
-        Ok(response)
     }
 }
 
@@ -183,8 +154,10 @@ impl Replica for Sleep {
             )));
         }
         Ok(match request.protocol {
-            Protocol::Http => Response::text(format!("slept {} s", seconds.as_secs_f64())),
-            Protocol::Grpc => Response::grpc(""),
+            Protocol::Http | Protocol::WebSocket => {
+                Response::text(format!("slept {} s", seconds.as_secs_f64()))
+            }
+            Protocol::Grpc | Protocol::GrpcStream => Response::grpc(""),
         })
     }
 
@@ -213,16 +186,6 @@ mod tests {
             let response = Noop.call(request).await.unwrap();
             assert_eq!(response.body.as_whole().unwrap().len(), 20);
         }
-    }
-
-    #[tokio::test]
-    async fn echo_gives_back_the_body_and_its_content_type() {
-        let mut request = Request::new(Method::POST, "/", Body::whole("<a/>"));
-        let value = HeaderValue::from_static("text/xml");
-        request.headers.insert(CONTENT_TYPE, value.clone());
-        let response = Echo.call(request).await.unwrap();
-        assert_eq!(response.headers.get(CONTENT_TYPE), Some(&value));
-        assert_eq!(response.body.collect(100).await.unwrap(), "<a/>");
     }
 
     #[tokio::test(start_paused = true)]

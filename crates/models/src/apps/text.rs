@@ -110,8 +110,8 @@ impl Replica for TextReplica {
     async fn call(&self, request: Request) -> Result<Response, CallError> {
         let current = self.current();
         Ok(match request.protocol {
-            Protocol::Http => api::answer(&current.service, request).await,
-            Protocol::Grpc => grpc::answer(&current.service, request).await,
+            Protocol::Http | Protocol::WebSocket => api::answer(&current.service, request).await,
+            Protocol::Grpc | Protocol::GrpcStream => grpc::answer(&current.service, request).await,
         })
     }
 

@@ -35,6 +35,8 @@ struct State {
     chunks: VecDeque<Bytes>,
     chunk_bytes: usize,
     over: Option<Over>,
+    /// How a streamed gRPC call or a WebSocket ended.
+    end: Option<v1::End>,
     upload_failed: Option<UploadError>,
     /// Bytes of the request's body that may be sent now.
     credit: usize,
@@ -96,6 +98,7 @@ impl Call {
                 chunks: VecDeque::new(),
                 chunk_bytes: 0,
                 over: None,
+                end: None,
                 upload_failed: None,
                 credit: BODY_WINDOW_BYTES_INITIAL.saturating_sub(body_bytes),
                 permit: Some(permit),
@@ -137,6 +140,10 @@ impl Call {
                 if state.over.is_none() && state.chunk_bytes > BUFFERED_BYTES_MAX {
                     state.over = Some(Over::Fault(v1::FaultKind::Body));
                 }
+            }
+            Kind::End(end) => {
+                state.end = Some(end);
+                state.over = Some(Over::Complete);
             }
             Kind::Fault(fault) => {
                 state.accepted = true;
@@ -311,6 +318,11 @@ impl CallHandle {
             self.consumed = 0;
             self.link.push(self.request, Kind::Credit(credit));
         }
+    }
+
+    /// How a streamed gRPC call or a WebSocket ended, after the last piece of its body.
+    pub fn take_end(&self) -> Option<v1::End> {
+        lock(&self.call.state).end.take()
     }
 
     /// The next piece of the reply's body; `None` at its end, `Err` when it broke off.

@@ -157,7 +157,8 @@ fn weight(frame: &v1::Frame) -> usize {
             | Kind::Accepted(_)
             | Kind::Rejected(_)
             | Kind::Reply(_)
-            | Kind::Fault(_),
+            | Kind::Fault(_)
+            | Kind::End(_),
         )
         | None => 0,
     }

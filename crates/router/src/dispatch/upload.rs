@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
@@ -48,6 +49,8 @@ pub struct Rest {
     /// Bytes read so far.
     read: u64,
     max: u64,
+    /// How long the client may send nothing.
+    idle: Duration,
 }
 
 // === impl Upload ===
@@ -58,6 +61,24 @@ impl Upload {
         Upload {
             first: Bytes::new(),
             rest: None,
+        }
+    }
+
+    /// A body that is read once the call is taken, of any length, at the client's leisure: of
+    /// streams that live as long as both sides want.
+    pub fn later<B>(body: B) -> Upload
+    where
+        B: Body<Data = Bytes, Error = UploadError> + Send + 'static,
+    {
+        Upload {
+            first: Bytes::new(),
+            rest: Some(Rest {
+                ready: Bytes::new(),
+                body: Box::pin(body),
+                read: 0,
+                max: u64::MAX,
+                idle: Duration::MAX,
+            }),
         }
     }
 
@@ -73,10 +94,12 @@ impl Upload {
         let mut first = Pieces::default();
         while !body.is_end_stream() && first.len() < BODY_CHUNK_BYTES_MAX {
             let next = if first.is_empty() || is_small {
-                Some(next_piece(&mut body).await?)
+                Some(next_piece(&mut body, BODY_IDLE_SECONDS_MAX).await?)
             } else {
                 // A client that sends slowly may wait for the answer to what it sent so far.
-                next_piece(&mut body).now_or_never().transpose()?
+                next_piece(&mut body, BODY_IDLE_SECONDS_MAX)
+                    .now_or_never()
+                    .transpose()?
             };
             match next {
                 Some(Some(piece)) => first.push(piece),
@@ -98,6 +121,7 @@ impl Upload {
             body: Box::pin(body),
             read,
             max,
+            idle: BODY_IDLE_SECONDS_MAX,
         });
         Ok(Upload { first, rest })
     }
@@ -113,6 +137,7 @@ impl Upload {
                 body: Box::pin(http_body_util::Empty::new().map_err(|never| match never {})),
                 read: size,
                 max: u64::MAX,
+                idle: BODY_IDLE_SECONDS_MAX,
             });
         }
         upload
@@ -158,13 +183,13 @@ impl Pieces {
 
 /// The next piece with something in it; `None` at the end. Trailers are dropped: no replica asks
 /// for them.
-async fn next_piece<B>(body: &mut B) -> Result<Option<Bytes>, UploadError>
+async fn next_piece<B>(body: &mut B, idle: Duration) -> Result<Option<Bytes>, UploadError>
 where
     B: Body<Data = Bytes, Error = UploadError> + Unpin + ?Sized,
 {
     loop {
         // The timer is only set when there is nothing to read now.
-        let frame = tokio::time::timeout(BODY_IDLE_SECONDS_MAX, body.frame());
+        let frame = tokio::time::timeout(idle, body.frame());
         let Some(frame) = frame.await.map_err(|_| UploadError::Idle)? else {
             return Ok(None);
         };
@@ -208,7 +233,7 @@ impl Rest {
 
     async fn next(&mut self, bytes_max: usize) -> Result<v1::Data, UploadError> {
         if self.ready.is_empty()
-            && let Some(piece) = next_piece(&mut self.body).await?
+            && let Some(piece) = next_piece(&mut self.body, self.idle).await?
         {
             self.read += piece.len() as u64;
             if self.read > self.max {

@@ -7,13 +7,15 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body::{Body, Frame, SizeHint};
 use hyper::rt::{Read, ReadBufCursor, Write};
+
+use super::websocket::Tunnel;
 
 /// What a connection is doing; shared by its socket, its service and its watchman.
 #[derive(Default)]
@@ -28,6 +30,8 @@ pub struct Activity {
     stalled: AtomicBool,
     /// HTTP/2 has its own pings and no slow heads that hold a connection.
     http2: AtomicBool,
+    /// What goes on when it is no longer HTTP.
+    tunnel: OnceLock<Arc<Tunnel>>,
 }
 
 /// What the watchman saw last time, and for how long.
@@ -83,6 +87,11 @@ impl Activity {
         self.http2.load(Ordering::Relaxed)
     }
 
+    /// What goes on after HTTP, if anything.
+    pub fn tunnel(&self) -> Option<&Arc<Tunnel>> {
+        self.tunnel.get()
+    }
+
     fn on_write(&self, written: &Poll<io::Result<usize>>) {
         self.stalled.store(written.is_pending(), Ordering::Relaxed);
     }
@@ -125,6 +134,12 @@ impl Activity {
 }
 
 impl Answering {
+    /// After this answer the connection is no longer HTTP.
+    pub fn set_tunnel(&self, tunnel: Arc<Tunnel>) {
+        // HTTP ends once.
+        let _ = self.0.tunnel.set(tunnel);
+    }
+
     /// Ties the end of the answering to the body.
     pub fn hold<B>(self, body: B) -> Held<B> {
         Held {

@@ -1,5 +1,6 @@
-//! The gRPC ingress: a unary proxy that knows no message types. Routes by method (and
-//! `application` metadata), unwraps the message, wraps the answer.
+//! The gRPC ingress: a proxy that knows no message types. Routes by method (and `application`
+//! metadata). The message of a unary call is unwrapped for the replica, and its answer wrapped;
+//! streams pass through (`grpc_stream`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use tower::ServiceExt as _;
 
 use super::grpc_builtin;
 use super::grpc_message::{self, Message, NoMessage};
+use super::grpc_stream;
 use super::headers;
 use super::http::{Deadline, explain};
 use super::problem::Problem;
@@ -88,39 +90,31 @@ impl GrpcIngress {
         let (parts, body) = request.into_parts();
         let id = headers::request_id(&parts.headers, &REQUEST_ID);
         let mut tally = Tally::begin(&self.core, Ingress::Grpc, parts.method.clone());
-        let answer = self.routed(&parts, body, &id, &mut tally).await;
-        let unary = answer.unwrap_or_else(Unary::error);
-        let code = i32::from(unary.status.code());
-        tally.end(u16::try_from(code).unwrap_or(0));
-        unary.response(&id)
+        let route = match self.route(&parts) {
+            Ok(route) => route,
+            Err(problem) => return Unary::error(status(&problem)).counted(tally, &id),
+        };
+        tally.set_route(&route);
+        let deadline = self.deadline(&parts.headers, &tally);
+        if route.route.is_stream {
+            return Box::pin(self.stream(&parts, body, &id, &route, deadline, tally)).await;
+        }
+        let answering = self.unary(&parts, body, &id, &route, deadline);
+        let answer = in_time(deadline, &id, answering).await;
+        answer.unwrap_or_else(Unary::error).counted(tally, &id)
     }
 
-    async fn routed(
-        &self,
-        parts: &Parts,
-        body: Incoming,
-        id: &str,
-        tally: &mut Tally,
-    ) -> Result<Unary, Status> {
-        let route = self.route(parts).map_err(|problem| status(&problem))?;
-        tally.set_route(&route);
-        let seconds = match grpc_timeout(&parts.headers) {
+    fn deadline(&self, headers: &HeaderMap, tally: &Tally) -> Option<Deadline> {
+        let seconds = match grpc_timeout(headers) {
             Some(asked) => Some(
                 self.timeout_s
                     .map_or(asked, |configured| asked.min(configured)),
             ),
             None => self.timeout_s,
         };
-        let deadline = seconds
+        seconds
             .filter(|seconds| *seconds > 0.0)
-            .and_then(|seconds| Deadline::after(tally.came(), seconds));
-        let answering = self.forward(parts, body, id, &route, deadline);
-        match deadline {
-            None => answering.await,
-            Some(deadline) => tokio::time::timeout_at(deadline.at.into(), answering)
-                .await
-                .unwrap_or_else(|_| Err(status(&Problem::timed_out(id, deadline.seconds)))),
-        }
+            .and_then(|seconds| Deadline::after(tally.came(), seconds))
     }
 
     fn route(&self, parts: &Parts) -> Result<Arc<RouteEntry>, Problem> {
@@ -134,7 +128,7 @@ impl GrpcIngress {
         entry.ok_or_else(|| missing(crate::table::NoMethod::Unknown))
     }
 
-    async fn forward(
+    async fn unary(
         &self,
         parts: &Parts,
         body: Incoming,
@@ -142,14 +136,51 @@ impl GrpcIngress {
         route: &RouteEntry,
         deadline: Option<Deadline>,
     ) -> Result<Unary, Status> {
+        let upload = upload(body).await?;
+        let answer = self.ask(parts, upload, id, route, deadline).await?;
+        collect(answer, route).await
+    }
+
+    async fn stream(
+        &self,
+        parts: &Parts,
+        body: Incoming,
+        id: &str,
+        route: &RouteEntry,
+        deadline: Option<Deadline>,
+        tally: Tally,
+    ) -> Response<Body> {
+        let upload = grpc_stream::upload(body);
+        let asking = self.ask(parts, upload, id, route, deadline);
+        match in_time(deadline, id, asking).await {
+            Err(status) => Unary::error(status).counted(tally, id),
+            Ok(answer) => {
+                let (metadata, body) = grpc_stream::answer(answer, id, deadline, tally);
+                with_own_headers(Response::new(Body::new(body)), metadata)
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        parts: &Parts,
+        upload: Upload,
+        id: &str,
+        route: &RouteEntry,
+        deadline: Option<Deadline>,
+    ) -> Result<Answer, Status> {
         let model_id = text(&parts.headers, &MODEL_ID).unwrap_or_default();
         let session_id = text(&parts.headers, &SESSION_ID).unwrap_or_default();
+        let protocol = match route.route.is_stream {
+            true => v1::Protocol::GrpcStream,
+            false => v1::Protocol::Grpc,
+        };
         let ask = Ask {
             affinity: Affinity::of(session_id, model_id),
-            upload: upload(body).await?,
+            upload,
             call: |replica_id: &str| v1::Call {
                 replica_id: replica_id.to_owned(),
-                protocol: v1::Protocol::Grpc.into(),
+                protocol: protocol.into(),
                 method: parts.method.as_str().to_owned(),
                 path: parts.uri.path().to_owned(),
                 query: None,
@@ -165,8 +196,21 @@ impl GrpcIngress {
             repeatable: headers::has_idempotency_key(&parts.headers),
         };
         let failed = |failure: Failure| status(&explain(&failure, route));
-        let answer = ask.answer(route).await.map_err(failed)?;
-        collect(answer, route).await
+        ask.answer(route).await.map_err(failed)
+    }
+}
+
+/// The outcome, or that it came too late.
+async fn in_time<T>(
+    deadline: Option<Deadline>,
+    id: &str,
+    answering: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    match deadline {
+        None => answering.await,
+        Some(deadline) => tokio::time::timeout_at(deadline.at.into(), answering)
+            .await
+            .unwrap_or_else(|_| Err(status(&Problem::timed_out(id, deadline.seconds)))),
     }
 }
 
@@ -206,25 +250,49 @@ async fn collect(answer: Answer, route: &RouteEntry) -> Result<Unary, Status> {
             pieces.push(piece);
         }
     }
-    let code_number = i32::try_from(code.code).unwrap_or(2);
-    let code_number = Code::from_i32(code_number);
+    let status = status_of(code);
     let mut metadata = HeaderMap::new();
     headers::to_client(reply.headers, &mut metadata);
     // Content type and length are the ingress' own.
     metadata.remove(CONTENT_TYPE);
     metadata.remove(http::header::CONTENT_LENGTH);
     Ok(Unary {
-        message: (code_number == Code::Ok).then(|| grpc_message::wrap(&pieces)),
+        message: (status.code() == Code::Ok).then(|| grpc_message::wrap(&pieces)),
         metadata,
-        status: Status::new(code_number, cut(&code.message)),
+        status,
     })
+}
+
+/// A replica's status.
+pub(super) fn status_of(said: v1::GrpcStatus) -> Status {
+    let code = i32::try_from(said.code).unwrap_or(i32::from(Code::Unknown));
+    Status::new(Code::from_i32(code), cut(&said.message))
+}
+
+/// What ends every answer: the status, and the request's id.
+pub(super) fn trailers(status: &Status, id: &str) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    if let Ok(id) = HeaderValue::from_str(id) {
+        trailers.insert(REQUEST_ID, id);
+    }
+    // Fails for metadata that is no header, of which there is none here.
+    drop(status.add_header(&mut trailers));
+    trailers
+}
+
+fn with_own_headers(mut response: Response<Body>, metadata: HeaderMap) -> Response<Body> {
+    let headers = response.headers_mut();
+    headers.extend(metadata);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    response
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn status(problem: &Problem) -> Status {
+pub(super) fn status(problem: &Problem) -> Status {
     let mut status = Status::new(problem.kind.grpc_code(), cut(&problem.message));
     if problem.kind == ErrorKind::Backpressure
         && let Some(seconds) = problem.backpressure.and_then(|b| b.retry_after_s)
@@ -267,15 +335,16 @@ impl Unary {
         }
     }
 
+    fn counted(self, tally: Tally, id: &str) -> Response<Body> {
+        let code = i32::from(self.status.code());
+        tally.end(u16::try_from(code).unwrap_or(0));
+        self.response(id)
+    }
+
     /// Trailers carry the status; without a message they are the whole answer.
     fn response(self, id: &str) -> Response<Body> {
-        let mut trailers = HeaderMap::new();
-        if let Ok(id) = HeaderValue::from_str(id) {
-            trailers.insert(REQUEST_ID, id);
-        }
-        // Fails for metadata that is no header, of which there is none here.
-        drop(self.status.add_header(&mut trailers));
-        let mut response = match self.message {
+        let trailers = trailers(&self.status, id);
+        let response = match self.message {
             None => {
                 let mut response = Response::new(Body::empty());
                 response.headers_mut().extend(trailers);
@@ -288,11 +357,7 @@ impl Unary {
                 Response::new(Body::new(StreamBody::new(stream)))
             }
         };
-        let headers = response.headers_mut();
-        headers.extend(self.metadata);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        response
+        with_own_headers(response, self.metadata)
     }
 }
 

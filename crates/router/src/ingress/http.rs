@@ -18,6 +18,7 @@ use super::lasting;
 use super::problem::Problem;
 use super::reply::ReplyBody;
 use super::tally::Tally;
+use super::websocket;
 use crate::core::{Core, RouteEntry};
 use crate::dispatch::{Upload, UploadError};
 use crate::exchange::{Answer, Ask, Failure};
@@ -54,12 +55,14 @@ impl HttpIngress {
 
     /// Answers one request. Dropping the future means that the client went away.
     pub async fn answer(&self, request: Request<Incoming>) -> Response<ReplyBody> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let id = headers::request_id(&parts.headers, &REQUEST_ID);
-        let mut response = match self.own(&parts) {
-            Some(own) => own,
-            None if self.lasts(&parts) => self.routed_to_the_end(parts, body, &id).await,
-            None => self.routed(&parts, body, &id).await,
+        let upgrade = websocket::wanted(&mut parts);
+        let mut response = match (self.own(&parts), upgrade) {
+            (Some(own), _) => own,
+            (None, Some(upgrade)) => Box::pin(self.websocket(&parts, upgrade, &id)).await,
+            (None, None) if self.lasts(&parts) => self.routed_to_the_end(parts, body, &id).await,
+            (None, None) => self.routed(&parts, body, &id).await,
         };
         if let Ok(id) = HeaderValue::from_maybe_shared(Bytes::from(id)) {
             response.headers_mut().insert(REQUEST_ID, id);
@@ -109,8 +112,7 @@ impl HttpIngress {
             return response;
         };
         tally.set_route(&route);
-        let deadline = headers::timeout(&parts.headers, self.timeout_s)
-            .and_then(|seconds| Deadline::after(tally.came(), seconds));
+        let deadline = self.deadline(parts, &tally);
         let answering = self.forward(parts, body, id, &route, deadline);
         let answer = match deadline {
             None => answering.await,
@@ -129,7 +131,22 @@ impl HttpIngress {
         }
     }
 
-    fn route(&self, path: &str) -> Option<Arc<RouteEntry>> {
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// When nobody waits for the answer any more.
+    pub(super) fn deadline(&self, parts: &Parts, tally: &Tally) -> Option<Deadline> {
+        headers::timeout(&parts.headers, self.timeout_s)
+            .and_then(|seconds| Deadline::after(tally.came(), seconds))
+    }
+
+    /// The deadline, unless the client set an earlier one than the config does.
+    pub(super) fn of_config(&self, deadline: Deadline) -> Option<Instant> {
+        deadline.of_config(self.timeout_s)
+    }
+
+    pub(super) fn route(&self, path: &str) -> Option<Arc<RouteEntry>> {
         let snapshot = self.core.snapshot.load();
         let id = snapshot.table.route_http(path)?;
         snapshot.entry(id).map(Arc::clone)
@@ -166,7 +183,7 @@ impl HttpIngress {
                 end: false,
             },
             upload,
-            timeout_at: deadline.and_then(|deadline| deadline.of_config(self.timeout_s)),
+            timeout_at: deadline.and_then(|deadline| self.of_config(deadline)),
             repeatable: is_safe(&parts.method) || headers::has_idempotency_key(&parts.headers),
         };
         ask.answer(route)
@@ -195,7 +212,7 @@ fn is_safe(method: &Method) -> bool {
     *method == Method::GET || *method == Method::HEAD
 }
 
-fn problem_response(problem: &Problem) -> Response<ReplyBody> {
+pub(super) fn problem_response(problem: &Problem) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::whole(problem.message.clone()));
     let mut status = problem.kind.http_status();
     let headers = response.headers_mut();
@@ -216,7 +233,7 @@ fn problem_response(problem: &Problem) -> Response<ReplyBody> {
     response
 }
 
-fn reply_response(
+pub(super) fn reply_response(
     answer: Answer,
     method: &Method,
     deadline: Option<Deadline>,

@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use super::connection::{Activity, Answering, Patience, Watched};
 use super::quiet::Quiet;
 use super::tls::Certificate;
+use super::websocket::Tunnel;
 use super::{GrpcIngress, HttpIngress};
 use crate::core::{Core, Listening};
 use crate::error::RouterError;
@@ -299,17 +300,20 @@ where
         let is_http2 = request.version() == http::Version::HTTP_2;
         let answering: Answering = activity.on_head(is_http2);
         async move {
-            let response = service.answer(request).await;
+            let mut response = service.answer(request).await;
+            if let Some(tunnel) = response.extensions_mut().remove::<Arc<Tunnel>>() {
+                answering.set_tunnel(tunnel);
+            }
             Ok::<_, Infallible>(response.map(|body| answering.hold(body)))
         }
     });
     let builder = builder();
-    let mut serving = std::pin::pin!(builder.serve_connection(io, answer));
+    let mut serving = std::pin::pin!(builder.serve_connection_with_upgrades(io, answer));
     // Boxed: it is looked at seldom, and a connection is moved often.
     let ending = Quiet::new(Box::pin(ends.first(&activity, patience)));
     tokio::select! {
         // An error is the client's: it broke off, or does not speak HTTP.
-        _ = serving.as_mut() => return,
+        _ = serving.as_mut() => return ends.tunnel(&activity).await,
         end = ending => match end {
             End::Close => {}
             // An HTTP/1 client without patience left has nothing to be told; one of HTTP/2 is
@@ -325,6 +329,7 @@ where
         _ = serving => {}
         _ = ends.cut_or_exhausted(&activity, Patience { idle: patience.head, ..patience }) => {}
     }
+    ends.tunnel(&activity).await;
 }
 
 /// What ends a connection from outside.
@@ -355,6 +360,13 @@ impl Ends {
         tokio::select! {
             () = self.cut.cancelled() => End::Cut,
             () = activity.exhausted(patience) => End::Exhausted,
+        }
+    }
+
+    /// What goes on after HTTP, in the connection's place.
+    async fn tunnel(&self, activity: &Activity) {
+        if let Some(tunnel) = activity.tunnel() {
+            self.cut.run_until_cancelled(tunnel.run()).await;
         }
     }
 }

@@ -8,6 +8,7 @@ mod connection;
 mod grpc;
 mod grpc_builtin;
 mod grpc_message;
+mod grpc_stream;
 mod headers;
 mod http;
 mod lasting;
@@ -17,6 +18,7 @@ mod quiet;
 mod reply;
 mod tally;
 mod tls;
+mod websocket;
 
 pub use grpc::GrpcIngress;
 pub use http::HttpIngress;

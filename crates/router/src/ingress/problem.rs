@@ -137,6 +137,7 @@ mod tests {
     fn route() -> Route {
         Route {
             is_grpc: false,
+            is_stream: false,
             application: "badstart".into(),
             deployment: "Bad".into(),
             prefix: "/".into(),

@@ -49,6 +49,7 @@ pub fn table(replicas: Vec<v1::TableReplica>) -> v1::RouteTable {
         routes: Vec::new(),
         grpc_routes: vec![v1::GrpcRoute {
             service: "test.S".to_owned(),
+            streaming: false,
             method: "Echo".to_owned(),
             deployment: "D".to_owned(),
         }],

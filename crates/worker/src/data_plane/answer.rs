@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mobula_app::{Body, Response};
+use mobula_app::{Body, Ending, Response};
 use mobula_proto::limits::BODY_CHUNK_BYTES_MAX;
 use mobula_proto::v1::{Accepted, Data, Fault, FaultKind, Frame, RejectReason, Rejected, frame};
 use tokio::sync::mpsc;
@@ -86,7 +86,8 @@ impl Answer {
         let head = convert::reply(&mut response, Bytes::new(), false);
         self.send(head).await?;
         self.progress = Progress::Replying;
-        self.stream(response.body, permit).await
+        let ending = response.ending.take();
+        self.stream(response.body, ending, permit).await
     }
 
     /// The call failed. The code may have seen the request, so that it was accepted is said
@@ -112,7 +113,12 @@ impl Answer {
         self.progress = Progress::Ended;
     }
 
-    async fn stream(&mut self, mut body: Body, permit: &mut Option<Permit>) -> Result<(), Broken> {
+    async fn stream(
+        &mut self,
+        mut body: Body,
+        ending: Option<Ending>,
+        permit: &mut Option<Permit>,
+    ) -> Result<(), Broken> {
         while let Some(piece) = body.next().await {
             let mut piece = piece.map_err(|error| Broken::Body(error.to_string()))?;
             while !piece.is_empty() {
@@ -125,11 +131,7 @@ impl Answer {
                 self.send(frame::Kind::Data(data)).await?;
             }
         }
-        let last = Data {
-            bytes: Bytes::new(),
-            end: true,
-        };
-        self.end(frame::Kind::Data(last), permit).await
+        self.end(convert::end(ending), permit).await
     }
 
     async fn end(&mut self, last: frame::Kind, permit: &mut Option<Permit>) -> Result<(), Broken> {

@@ -94,7 +94,8 @@ fn body_len(frame: &Frame) -> usize {
             | frame::Kind::Cancel(_)
             | frame::Kind::Accepted(_)
             | frame::Kind::Rejected(_)
-            | frame::Kind::Fault(_),
+            | frame::Kind::Fault(_)
+            | frame::Kind::End(_),
         )
         | None => 0,
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use mobula_app::{Body, Protocol, Request, RequestContext, Response};
+use mobula_app::{Body, End, Ending, GrpcStatus, Protocol, Request, RequestContext, Response};
 use mobula_proto::v1::{self, Call, Frame, Header, Reply, frame};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +21,8 @@ pub(crate) fn request(
     let protocol = match call.protocol() {
         v1::Protocol::Http => Protocol::Http,
         v1::Protocol::Grpc => Protocol::Grpc,
+        v1::Protocol::GrpcStream => Protocol::GrpcStream,
+        v1::Protocol::Websocket => Protocol::WebSocket,
     };
     let deadline = call
         .remaining_ms
@@ -52,11 +54,31 @@ pub(crate) fn reply(response: &mut Response, body: Bytes, end: bool) -> frame::K
         headers: header_list(headers),
         body,
         end,
-        grpc_status: response.grpc_status.take().map(|status| v1::GrpcStatus {
-            code: status.code,
-            message: status.message,
-        }),
+        grpc_status: response.grpc_status.take().map(grpc_status),
     })
+}
+
+/// The frame after the last piece of a body.
+pub(crate) fn end(ending: Option<Ending>) -> frame::Kind {
+    let mut end = v1::End::default();
+    match ending.and_then(|ending| ending.get()) {
+        Some(End::Grpc(status)) => end.grpc_status = Some(grpc_status(status)),
+        Some(End::Closed(code)) => end.close_code = code.into(),
+        None => {
+            return frame::Kind::Data(v1::Data {
+                bytes: Bytes::new(),
+                end: true,
+            });
+        }
+    }
+    frame::Kind::End(end)
+}
+
+fn grpc_status(status: GrpcStatus) -> v1::GrpcStatus {
+    v1::GrpcStatus {
+        code: status.code,
+        message: status.message,
+    }
 }
 
 pub(crate) fn frame(request: u64, kind: frame::Kind) -> Frame {
@@ -103,10 +125,8 @@ fn header_list(headers: HeaderMap) -> Vec<Header> {
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
-    use mobula_app::GrpcStatus;
-
     use super::*;
+    use http::StatusCode;
 
     fn header(name: &str, value: &'static str) -> Header {
         Header {

@@ -85,7 +85,8 @@ impl Exchange {
                     frame::Kind::Accepted(_)
                     | frame::Kind::Rejected(_)
                     | frame::Kind::Reply(_)
-                    | frame::Kind::Fault(_),
+                    | frame::Kind::Fault(_)
+                    | frame::Kind::End(_),
                 )
                 | None => {}
             }

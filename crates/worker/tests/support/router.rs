@@ -163,7 +163,9 @@ impl Exchange {
                         return Answer::Replied(reply);
                     }
                 }
-                frame::Kind::Call(_) | frame::Kind::Cancel(_) => panic!("{frame:?}"),
+                frame::Kind::Call(_) | frame::Kind::Cancel(_) | frame::Kind::End(_) => {
+                    panic!("{frame:?}")
+                }
             }
         }
     }
