@@ -319,6 +319,7 @@ fn deployment(
             .max_surge_percent
             .map(|percent| f64::from(percent) / 100.0),
         traffic: config.traffic.clone(),
+        queueing: config.queueing.clone(),
         replicas_per_node_max: config.max_replicas_per_node,
         labels: config
             .ray_actor_options

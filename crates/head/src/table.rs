@@ -1,6 +1,7 @@
 //! From the world to the route table that every router shall serve from. Pure.
 
 use mobula_proto::v1;
+use mobula_spec::Queueing;
 
 use crate::world::canary::Canary;
 use crate::world::deployment_status::State;
@@ -120,6 +121,17 @@ fn table_deployment(world: &World, deployment: &Deployment) -> v1::TableDeployme
             code_version: canary.version.clone(),
             percent: deployment.canary_percent(canary),
         }),
+        queueing: spec.queueing.as_ref().map(queueing),
+    }
+}
+
+fn queueing(spec: &Queueing) -> v1::Queueing {
+    v1::Queueing {
+        priority_header: spec.priority_header.clone(),
+        priorities: spec.priorities.clone(),
+        default_priority: u32::try_from(spec.default_class()).unwrap_or(0),
+        tenant_header: spec.tenant_header.clone().unwrap_or_default(),
+        tenant_weights: spec.tenant_weights.clone().into_iter().collect(),
     }
 }
 

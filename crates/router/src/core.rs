@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::HeaderMap;
 use metrics::{Gauge, Histogram, gauge, histogram};
 use mobula_process::access::Credentials;
 use mobula_proto::v1;
@@ -19,7 +20,8 @@ use crate::dispatch::{Worker, run_worker};
 use crate::metrics::{
     GRPC_ONGOING, HTTP_ONGOING, Ingress, PROXY_SHUTDOWN, PROXY_STATUS, RouteMetrics, milliseconds,
 };
-use crate::queue::{Share, Side, Wanted};
+use crate::queue::{Affinity, Share, Side, Wanted, Wish};
+use crate::ranking::Ranking;
 use crate::sync::lock;
 use crate::table::{RouteId, Table};
 
@@ -74,6 +76,8 @@ pub struct RouteEntry {
     pub deployment: Arc<Deployment>,
     /// What is counted.
     pub metrics: RouteMetrics,
+    /// How its requests are told apart; absent: not at all.
+    ranking: Option<Ranking>,
 }
 
 /// Where the ingress listens; empty when it does not.
@@ -210,6 +214,7 @@ impl Core {
                 route: route.clone(),
                 deployment: Arc::clone(behind.deployments.get(&key)?),
                 metrics: RouteMetrics::new(ingress, route, &self.handle),
+                ranking: table.queueing(route).map(Ranking::of),
             }))
         };
         // `Table` only has routes to deployments that it describes, so none is left out here.
@@ -343,6 +348,20 @@ fn targets(
         })
     };
     source.replicas.iter().filter_map(target).collect()
+}
+
+// === impl RouteEntry ===
+
+impl RouteEntry {
+    /// What a request with these headers asks of the queue.
+    pub fn wish(&self, affinity: Option<Affinity>, headers: &HeaderMap) -> Wish {
+        let ranking = self.ranking.as_ref();
+        let rank = ranking.map(|ranking| ranking.rank(headers));
+        Wish {
+            affinity,
+            rank: rank.unwrap_or_default(),
+        }
+    }
 }
 
 // === impl Snapshot ===

@@ -16,8 +16,7 @@ use crate::dispatch::Worker;
 use crate::limits::{FULL_PAUSE_MAX, FULL_PAUSE_MIN, LEFT_OUT_MAX, LEFT_OUT_MIN};
 use crate::metrics::{DeploymentMetrics, milliseconds};
 use crate::queue::{
-    Admission, Affinity, Dice, Limits, Outcome, Queue, Refusal, ReplicaKey, Seq, Share, Start,
-    Wanted,
+    Admission, Dice, Limits, Outcome, Queue, Refusal, ReplicaKey, Seq, Share, Start, Wanted, Wish,
 };
 use crate::sync::lock;
 
@@ -103,12 +102,18 @@ impl Deployment {
 
     /// Waits for a slot: at once when a replica has one, otherwise in line until there is one or
     /// the deployment ends. Dropping the future leaves the line.
-    pub async fn acquire(self: &Arc<Self>, affinity: Option<Affinity>) -> Result<Permit, Refusal> {
+    pub async fn acquire(self: &Arc<Self>, wish: Wish) -> Result<Permit, Refusal> {
         let mut slot = None;
-        let admission = lock(&self.queue).admit(affinity, dice(), || waiter(&mut slot));
+        let mut admission = lock(&self.queue).admit(wish, dice(), || waiter(&mut slot));
         if let Admission::Start { .. } = admission {
             self.metrics.fulfillment.record(0.0);
             return self.follow(admission, slot).await;
+        }
+        if let Admission::Refuse(full @ Refusal::Full { .. }) = admission
+            && let Some((displaced, again)) = self.make_room(wish, &mut slot)
+        {
+            end_all(vec![displaced], full);
+            admission = again;
         }
         let came = Instant::now();
         let permit = self.follow(admission, slot).await;
@@ -116,6 +121,18 @@ impl Deployment {
             .fulfillment
             .record(milliseconds(came.elapsed()));
         permit
+    }
+
+    /// The queue is full: somebody who has more waiting may have to give way.
+    fn make_room(
+        &self,
+        wish: Wish,
+        slot: &mut Option<oneshot::Receiver<Result<Permit, Refusal>>>,
+    ) -> Option<(Waiter, Admission<Arc<Target>>)> {
+        let mut queue = lock(&self.queue);
+        let displaced = queue.make_room(wish.rank)?;
+        let again = queue.admit(wish, dice(), || waiter(slot));
+        Some((displaced, again))
     }
 
     async fn follow(
@@ -169,6 +186,7 @@ impl Deployment {
         let end = table.failed.then_some(Refusal::Failed);
         let (started, ended) = {
             let mut queue = lock(&self.queue);
+            queue.set_ordered(table.queueing.is_some());
             let started = queue.set_replicas(limits, targets(), dice());
             (started, queue.set_end(end))
         };

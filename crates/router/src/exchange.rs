@@ -14,7 +14,7 @@ use crate::core::RouteEntry;
 use crate::deployment::Permit;
 use crate::dispatch::{CallHandle, First, Upload, UploadError};
 use crate::limits::REPEATS_MAX;
-use crate::queue::{Affinity, Refusal};
+use crate::queue::{Refusal, Wish};
 
 /// An answer has begun.
 pub struct Answer {
@@ -43,8 +43,8 @@ pub struct Ask<F> {
     pub call: F,
     /// The body.
     pub upload: Upload,
-    /// What it would rather stay with.
-    pub affinity: Option<Affinity>,
+    /// Where it would rather go, and when.
+    pub wish: Wish,
     /// Whether a replica may execute it although another may have done so already.
     pub repeatable: bool,
     /// When the config's own time-out passes.
@@ -64,7 +64,7 @@ impl<F: Fn(&str) -> v1::Call> Ask<F> {
         let mut repeats = 0;
         let mut permit = route
             .deployment
-            .acquire(self.affinity)
+            .acquire(self.wish)
             .await
             .map_err(Failure::Refused)?;
         route.metrics.handed_over();
@@ -103,7 +103,9 @@ impl<F: Fn(&str) -> v1::Call> Ask<F> {
                 rest.send(&mut handle);
             }
         }
+        handle.set_late_at(self.timeout_at);
         let first = handle.first().await;
+        handle.set_late_at(None);
         if let Some(trial) = trial {
             judge(trial, &first, &mut handle);
         }

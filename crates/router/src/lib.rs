@@ -5,7 +5,8 @@
 //! `dispatch` (the connection to its worker). `answers` counts how versions of the code do that
 //! share the requests. `session` brings the table. `core` is what they share.
 //!
-//! The cores are pure: `table`, `queue`, `ingress::{builtin, headers, problem}`.
+//! The cores are pure: `table`, `queue`, `ranking`,
+//! `ingress::{builtin, headers, problem}`.
 //!
 //! Not here: what is deployed and where (the head), and running it (the worker).
 
@@ -19,6 +20,7 @@ mod ingress;
 pub mod limits;
 pub mod metrics;
 pub mod queue;
+mod ranking;
 mod session;
 #[doc(hidden)]
 pub mod simulation;

@@ -70,6 +70,9 @@ pub const BIND_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// limit. Each holds at most one body chunk (64 KiB), most hold a few KiB.
 pub const QUEUED_REQUESTS_MAX: usize = 10_000;
 
+/// Where requests have classes: how often one that waits is passed over in a row.
+pub const PASSED_OVER_MAX: u32 = 8;
+
 /// How long a replica that refused a call as full is left alone: doubled on each refusal in a
 /// row. Ray's figures. A request of ours that ends there ends the pause.
 pub const FULL_PAUSE_MIN: Duration = Duration::from_millis(25);

@@ -213,6 +213,15 @@ impl Table {
         }
     }
 
+    /// How those who wait for a route's deployment are ordered, if they are.
+    pub fn queueing(&self, route: &Route) -> Option<&v1::Queueing> {
+        let mut all = self.applications.iter();
+        let application = all.find(|application| application.name == route.application)?;
+        let mut deployments = application.deployments.iter();
+        let deployment = deployments.find(|deployment| deployment.name == route.deployment)?;
+        deployment.queueing.as_ref()
+    }
+
     /// Route prefix and application name of every application that HTTP reaches.
     pub fn http_prefixes(&self) -> impl Iterator<Item = (&str, &str)> {
         self.applications.iter().filter_map(|application| {

@@ -24,6 +24,7 @@ pub(crate) enum Place {
     Scaling,
     Schedule,
     Traffic,
+    Queueing,
 }
 
 /// Fields that are checked and kept and have no effect in this release.

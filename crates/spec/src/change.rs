@@ -83,6 +83,7 @@ fn parts(config: &DeploymentConfig) -> Parts {
         max_surge_percent,
         traffic,
         scaling,
+        queueing,
         route_prefix,
         code_version,
     } = config;
@@ -98,6 +99,7 @@ fn parts(config: &DeploymentConfig) -> Parts {
             "max_surge_percent": max_surge_percent,
             "traffic": traffic,
             "scaling": scaling,
+            "queueing": queueing,
         }),
         reconfigure: json!({
             "load_periods": load_periods,

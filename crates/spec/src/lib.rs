@@ -46,6 +46,7 @@ pub use schema::options::{
     ControllerOptions, ControllerRuntimeEnv, GrpcOptions, HttpOptions, ProxyLocation, Secret,
 };
 pub use schema::placement::{DeploymentActor, GangFailure, GangPlacement, GangSchedulingConfig};
+pub use schema::queueing::Queueing;
 pub use schema::request_router::RequestRouterConfig;
 pub use schema::scaling::{Scaling, ScalingPolicy, ScheduledMinimum};
 pub use schema::traffic::Traffic;

@@ -23,6 +23,7 @@ use crate::schema::deployment::{
 };
 use crate::schema::logging::LoggingConfig;
 use crate::schema::placement::{DeploymentActor, GangSchedulingConfig};
+use crate::schema::queueing::Queueing;
 use crate::schema::request_router::RequestRouterConfig;
 use crate::schema::scaling::Scaling;
 use crate::schema::traffic::Traffic;
@@ -73,6 +74,8 @@ pub struct DeploymentConfig {
     pub traffic: Option<Traffic>,
     /// How an autoscaled count is found, beyond Ray's words.
     pub scaling: Scaling,
+    /// In which order requests that wait are started; None: in which they came.
+    pub queueing: Option<Queueing>,
     /// The application's, on its ingress deployment only.
     pub route_prefix: Option<String>,
     /// The application's, see [`crate::code_version`].
@@ -186,6 +189,7 @@ fn settle(
         max_surge_percent: options.max_surge_percent,
         traffic: app.traffic(entry),
         scaling: Scaling::of(entry.and_then(|entry| entry.mobula.as_ref())).unwrap_or_default(),
+        queueing: Queueing::of(entry.and_then(|entry| entry.mobula.as_ref())),
         route_prefix: app.route_prefix.clone().filter(|_| defaults.ingress),
         code_version: app.code_version().to_owned(),
     })

@@ -48,6 +48,7 @@ pub fn deployment(version: Version) -> DeploymentSpec {
         rolling_update_fraction: 0.2,
         surge_fraction: version.surge,
         traffic: None,
+        queueing: None,
         replicas_per_node_max: None,
         labels: LabelSelector::default(),
         max_queued_requests: -1,

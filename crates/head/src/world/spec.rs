@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mobula_app::GrpcRoute;
-use mobula_spec::{LabelSelector, Traffic};
+use mobula_spec::{LabelSelector, Queueing, Traffic};
 use serde_json::Value;
 
 use super::Resources;
@@ -136,6 +136,8 @@ pub struct DeploymentSpec {
     pub backpressure_status_code: u16,
     /// Sent with it when given.
     pub backpressure_retry_after_s: Option<f64>,
+    /// In which order requests that wait are started; None: in which they came.
+    pub queueing: Option<Queueing>,
     /// What a replica is made of.
     pub replica: Arc<ReplicaSpec>,
 }

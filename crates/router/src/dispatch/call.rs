@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use bytes::Bytes;
 use mobula_proto::limits::BODY_WINDOW_BYTES_INITIAL;
@@ -84,6 +85,8 @@ pub struct CallHandle {
     uploader: Option<AbortHandle>,
     /// Told when the answer breaks off.
     answers: Option<Arc<Answers>>,
+    /// When the replica is late; none once its answer began.
+    late_at: Option<Instant>,
 }
 
 // === impl Call: the link's side ===
@@ -254,12 +257,18 @@ impl CallHandle {
             consumed: 0,
             uploader: None,
             answers: None,
+            late_at: None,
         }
     }
 
     /// Where it counts if the answer breaks off.
     pub fn set_answers(&mut self, answers: Option<Arc<Answers>>) {
         self.answers = answers;
+    }
+
+    /// When the replica is late with the beginning of its answer.
+    pub fn set_late_at(&mut self, late_at: Option<Instant>) {
+        self.late_at = late_at;
     }
 
     /// The task that sends the rest of the body ends with the handle.
@@ -363,6 +372,10 @@ impl Drop for CallHandle {
             let mut state = lock(&self.call.state);
             let over = state.over.is_some();
             state.over.get_or_insert(Over::Lost);
+            let is_late = self.late_at.is_some_and(|at| at <= Instant::now());
+            if let Some(permit) = state.permit.as_mut().filter(|_| !over && is_late) {
+                permit.ended(Outcome::TimedOut);
+            }
             (over, state.permit.take())
         };
         if !over {

@@ -176,7 +176,7 @@ impl GrpcIngress {
             false => v1::Protocol::Grpc,
         };
         let ask = Ask {
-            affinity: Affinity::of(session_id, model_id),
+            wish: route.wish(Affinity::of(session_id, model_id), &parts.headers),
             upload,
             call: |replica_id: &str| v1::Call {
                 replica_id: replica_id.to_owned(),

@@ -167,7 +167,7 @@ impl HttpIngress {
         let model_id = headers::model_id(&parts.headers);
         let session_id = headers::session_id(&parts.headers);
         let ask = Ask {
-            affinity: Affinity::of(session_id, &model_id),
+            wish: route.wish(Affinity::of(session_id, &model_id), &parts.headers),
             call: |replica_id: &str| v1::Call {
                 replica_id: replica_id.to_owned(),
                 protocol: v1::Protocol::Http.into(),

@@ -40,7 +40,7 @@ impl Mark {
 
 /// FNV-1a, mixed. The same in every process and release, other than the standard library's:
 /// routers that hash differently send the same session to different replicas.
-fn hash(text: &str) -> u64 {
+pub(super) fn hash(text: &str) -> u64 {
     let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
     mix(text.bytes().fold(0xcbf2_9ce4_8422_2325, fold))
 }

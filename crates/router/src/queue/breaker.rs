@@ -25,6 +25,9 @@ pub enum Outcome {
     Answered,
     /// It raised an error or panicked, died, broke off its answer, or lost the connection.
     Failed,
+    /// The config's time-out passed before it answered. Says something only while others answer:
+    /// where nobody does, it is the requests.
+    TimedOut,
 }
 
 /// Where a replica is.
@@ -44,6 +47,8 @@ pub(super) enum Phase {
 pub(super) struct Breaker {
     phase: Phase,
     failures_in_a_row: u32,
+    /// How many calls all replicas had answered when this one last did.
+    answers_before: u64,
     /// How often it was left out since it last answered on trial.
     times_out: u32,
 }
@@ -55,25 +60,45 @@ impl Breaker {
         self.phase
     }
 
-    /// A call ended. `may_leave`: there are enough others. When the replica is left out from
+    /// A new replica; `answers` as for [`Breaker::ended`].
+    pub fn new(answers: u64) -> Breaker {
+        Breaker {
+            answers_before: answers,
+            ..Breaker::default()
+        }
+    }
+
+    /// A call ended. `may_leave`: there are enough others. `answers`: how many calls all
+    /// replicas have answered by now. When the replica is left out from
     /// now on: how often in a row, to say for how long.
-    pub fn ended(&mut self, outcome: Outcome, may_leave: bool) -> Option<u32> {
-        match (self.phase, outcome) {
+    pub fn ended(&mut self, outcome: Outcome, may_leave: bool, answers: u64) -> Option<u32> {
+        match (self.phase, self.weighed(outcome, answers)) {
             // What was sent before it was left out says nothing new.
             (_, Outcome::Unknown) | (Phase::Out, _) => None,
             (Phase::In, Outcome::Answered) => {
                 self.failures_in_a_row = 0;
+                self.answers_before = answers;
                 None
             }
             (Phase::Trial, Outcome::Answered) => {
-                *self = Breaker::default();
+                *self = Breaker::new(answers);
                 None
             }
-            (Phase::In, Outcome::Failed) => {
+            (Phase::In, Outcome::Failed | Outcome::TimedOut) => {
                 self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
                 (may_leave && self.failures_in_a_row >= FAILURES_IN_A_ROW_MAX).then(|| self.leave())
             }
-            (Phase::Trial, Outcome::Failed) => Some(self.leave()),
+            (Phase::Trial, Outcome::Failed | Outcome::TimedOut) => Some(self.leave()),
+        }
+    }
+
+    /// A time-out counts when since its last answer the others gave more answers than it failed
+    /// calls.
+    fn weighed(self, outcome: Outcome, answers: u64) -> Outcome {
+        let elsewhere = answers.saturating_sub(self.answers_before);
+        match outcome {
+            Outcome::TimedOut if elsewhere <= self.failures_in_a_row.into() => Outcome::Unknown,
+            other => other,
         }
     }
 
@@ -99,7 +124,7 @@ mod tests {
     use super::*;
 
     fn failed(breaker: &mut Breaker, times: u32) -> Option<u32> {
-        (0..times).fold(None, |_, _| breaker.ended(Outcome::Failed, true))
+        (0..times).fold(None, |_, _| breaker.ended(Outcome::Failed, true, 0))
     }
 
     #[test]
@@ -107,8 +132,8 @@ mod tests {
         let mut breaker = Breaker::default();
         for _ in 0..3 {
             assert_eq!(failed(&mut breaker, FAILURES_IN_A_ROW_MAX - 1), None);
-            assert_eq!(breaker.ended(Outcome::Unknown, true), None);
-            assert_eq!(breaker.ended(Outcome::Answered, true), None);
+            assert_eq!(breaker.ended(Outcome::Unknown, true, 0), None);
+            assert_eq!(breaker.ended(Outcome::Answered, true, 0), None);
         }
         assert_eq!(failed(&mut breaker, FAILURES_IN_A_ROW_MAX), Some(1));
         assert_eq!(breaker.phase(), Phase::Out);
@@ -121,21 +146,43 @@ mod tests {
         for times in 2..5 {
             breaker.pause_over();
             assert_eq!(breaker.phase(), Phase::Trial);
-            assert_eq!(breaker.ended(Outcome::Failed, false), Some(times));
+            assert_eq!(breaker.ended(Outcome::Failed, false, 0), Some(times));
         }
         breaker.pause_over();
-        breaker.ended(Outcome::Answered, true);
-        assert_eq!(breaker, Breaker::default());
+        breaker.ended(Outcome::Answered, true, 0);
+        assert_eq!(breaker, Breaker::new(0));
     }
 
     #[test]
     fn one_that_may_not_leave_stays_and_leaves_as_soon_as_it_may() {
         let mut breaker = Breaker::default();
         for _ in 0..2 * FAILURES_IN_A_ROW_MAX {
-            assert_eq!(breaker.ended(Outcome::Failed, false), None);
+            assert_eq!(breaker.ended(Outcome::Failed, false, 0), None);
         }
         assert_eq!(breaker.phase(), Phase::In);
-        assert_eq!(breaker.ended(Outcome::Failed, true), Some(1));
+        assert_eq!(breaker.ended(Outcome::Failed, true, 0), Some(1));
+    }
+
+    #[test]
+    fn time_outs_leave_a_replica_out_only_while_others_answer() {
+        let mut alone = Breaker::default();
+        for _ in 0..10 * FAILURES_IN_A_ROW_MAX {
+            assert_eq!(alone.ended(Outcome::TimedOut, true, 0), None);
+        }
+        let max = u64::from(FAILURES_IN_A_ROW_MAX);
+        let mut silent = Breaker::new(7);
+        for others in 1..max {
+            assert_eq!(silent.ended(Outcome::TimedOut, true, 7 + others), None);
+        }
+        assert_eq!(silent.ended(Outcome::TimedOut, true, 7 + max), Some(1));
+        silent.pause_over();
+        assert_eq!(silent.ended(Outcome::TimedOut, true, 8 + max), Some(2));
+        // One that answers now and then is slow and not silent.
+        let mut slow = Breaker::default();
+        for answers in 1..100 {
+            assert_eq!(slow.ended(Outcome::TimedOut, true, 2 * answers), None);
+            assert_eq!(slow.ended(Outcome::Answered, true, 2 * answers + 1), None);
+        }
     }
 
     proptest! {
@@ -148,9 +195,9 @@ mod tests {
             let mut pauses = 0;
             for (event, may_leave) in events {
                 match event {
-                    0 => pauses += i32::from(breaker.ended(Outcome::Failed, may_leave).is_some()),
-                    1 => prop_assert_eq!(breaker.ended(Outcome::Answered, may_leave), None),
-                    2 => prop_assert_eq!(breaker.ended(Outcome::Unknown, may_leave), None),
+                    0 => pauses += i32::from(breaker.ended(Outcome::Failed, may_leave, 0).is_some()),
+                    1 => prop_assert_eq!(breaker.ended(Outcome::Answered, may_leave, 0), None),
+                    2 => prop_assert_eq!(breaker.ended(Outcome::Unknown, may_leave, 0), None),
                     _ if pauses > 0 => {
                         breaker.pause_over();
                         pauses -= 1;

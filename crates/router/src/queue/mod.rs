@@ -8,7 +8,8 @@
 //! picked at random, unless its session or model has a replica that is free. What it joins is a
 //! place, not a fate: a slot that becomes free anywhere takes the oldest request of all the queues.
 //! So, for one deployment, requests start in the
-//! order in which they came, and none waits while a replica has a free slot.
+//! order in which they came (or in that of `order`, where it is asked for), and none waits while
+//! a replica has a free slot.
 //!
 //! While requests are shared between two versions of the code, dice first say whether a request
 //! is for the canary. One that is takes a slot of the stable version rather than wait. One that
@@ -18,6 +19,7 @@
 
 mod affinity;
 mod breaker;
+mod order;
 mod replicas;
 mod share;
 #[cfg(test)]
@@ -29,6 +31,8 @@ use crate::limits::QUEUED_REQUESTS_MAX;
 
 pub use affinity::Affinity;
 pub use breaker::Outcome;
+use order::Order;
+pub use order::{Rank, Tenant};
 use replicas::Replicas;
 pub use replicas::{ReplicaKey, ReplicaLoad, Side, Wanted};
 pub use share::Share;
@@ -45,6 +49,15 @@ pub struct Limits {
     pub queued_max: i64,
     /// Percent of the requests that are for the canary, if there is one.
     pub canary_percent: u32,
+}
+
+/// What a request asks of the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// What it would rather stay with.
+    pub affinity: Option<Affinity>,
+    /// Its place among others; only looked at when the queue is ordered.
+    pub rank: Rank,
 }
 
 /// What becomes of a request that just came.
@@ -114,6 +127,8 @@ pub struct Queue<T, W> {
     waiting: BTreeMap<Seq, Waiting<W>>,
     /// Those of them that are for the canary; the others may not take its slots.
     for_canary: BTreeSet<Seq>,
+    /// Absent: in the order in which they came.
+    order: Option<Box<Order>>,
     next: Seq,
 }
 
@@ -121,6 +136,8 @@ pub struct Queue<T, W> {
 struct Waiting<W> {
     /// Whose queue; none while there is no replica.
     place: Option<ReplicaKey>,
+    /// None: a replica refused it after it was started.
+    rank: Option<Rank>,
     waiter: W,
 }
 
@@ -157,6 +174,7 @@ impl<T: Clone, W> Queue<T, W> {
             replicas: Replicas::default(),
             waiting: BTreeMap::new(),
             for_canary: BTreeSet::new(),
+            order: None,
             next: 0,
         }
     }
@@ -167,14 +185,14 @@ impl<T: Clone, W> Queue<T, W> {
     /// when it has to wait.
     pub fn admit(
         &mut self,
-        affinity: Option<Affinity>,
+        wish: Wish,
         mut dice: Dice,
         waiter: impl FnOnce() -> W,
     ) -> Admission<T> {
         if let Some(refusal) = self.refusal() {
             return Admission::Refuse(refusal);
         }
-        let (side, choice) = self.choose(affinity, &mut dice);
+        let (side, choice) = self.choose(wish.affinity, &mut dice);
         if let Some((key, true)) = choice {
             return self.start(key, self.next);
         }
@@ -183,16 +201,25 @@ impl<T: Clone, W> Queue<T, W> {
             let queued = self.waiting.len();
             return Admission::Refuse(Refusal::Full { queued, max });
         }
-        self.wait(self.next, side, choice.map(|(key, _)| key), waiter())
+        let place = choice.map(|(key, _)| key);
+        self.wait(self.next, side, Some(wish.rank), place, waiter())
     }
 
-    /// A request has ended and leaves its slot, which the oldest of those who wait gets. More
+    /// Room for a request that was refused because the queue is full: whoever has the most
+    /// waiting, in the lowest class, gives up its last one. None where that would be no fairer;
+    /// always, when the queue is not ordered.
+    pub fn make_room(&mut self, rank: Rank) -> Option<W> {
+        let seq = self.order.as_ref()?.last_of_most(rank)?;
+        self.remove(seq).map(|waiting| waiting.waiter)
+    }
+
+    /// A request has ended and leaves its slot, which the next of those who wait gets. More
     /// than one start when the replica was left alone until now.
     pub fn release(&mut self, key: ReplicaKey) -> Vec<Start<T, W>> {
         self.replicas.leave(key, true);
         let mut started = Vec::new();
         while !self.waiting.is_empty() && self.replicas.is_free(key, self.limits.ongoing_max) {
-            match self.start_oldest(key) {
+            match self.start_next(key) {
                 Some(start) => started.push(start),
                 None => break,
             }
@@ -214,7 +241,7 @@ impl<T: Clone, W> Queue<T, W> {
             Some(refusal) => Admission::Refuse(refusal),
             None => match self.choose(None, &mut dice) {
                 (_, Some((key, true))) => self.start(key, seq),
-                (side, choice) => self.wait(seq, side, choice.map(|(key, _)| key), waiter()),
+                (side, choice) => self.wait(seq, side, None, choice.map(|(key, _)| key), waiter()),
             },
         };
         Refused {
@@ -244,12 +271,17 @@ impl<T: Clone, W> Queue<T, W> {
 
     /// A request that waited is no longer wanted. False when it does not wait (any more).
     pub fn cancel(&mut self, seq: Seq) -> bool {
-        let Some(waiting) = self.waiting.remove(&seq) else {
-            return false;
-        };
+        self.remove(seq).is_some()
+    }
+
+    fn remove(&mut self, seq: Seq) -> Option<Waiting<W>> {
+        let waiting = self.waiting.remove(&seq)?;
         self.for_canary.remove(&seq);
+        if let Some(order) = &mut self.order {
+            order.leave(seq, waiting.rank);
+        }
         self.replicas.left_queue(waiting.place);
-        true
+        Some(waiting)
     }
 
     // ---- what the table says ----
@@ -268,6 +300,19 @@ impl<T: Clone, W> Queue<T, W> {
         }
         self.replicas.set(wanted);
         self.fill(dice)
+    }
+
+    /// Whether those who wait are started by rank, or in the order in which they came.
+    pub fn set_ordered(&mut self, ordered: bool) {
+        if ordered == self.order.is_some() {
+            return;
+        }
+        self.order = ordered.then(Box::default);
+        if let Some(order) = &mut self.order {
+            for (seq, waiting) in &self.waiting {
+                order.join(*seq, waiting.rank);
+            }
+        }
     }
 
     /// The connection to some replicas came up or broke.
@@ -289,6 +334,9 @@ impl<T: Clone, W> Queue<T, W> {
             return Vec::new();
         }
         self.for_canary.clear();
+        if let Some(order) = &mut self.order {
+            **order = Order::default();
+        }
         let waiting = std::mem::take(&mut self.waiting);
         let mut waiters = Vec::with_capacity(waiting.len());
         for entry in waiting.into_values() {
@@ -348,13 +396,28 @@ impl<T: Clone, W> Queue<T, W> {
         }
     }
 
-    fn wait(&mut self, seq: Seq, side: Side, place: Option<ReplicaKey>, waiter: W) -> Admission<T> {
+    fn wait(
+        &mut self,
+        seq: Seq,
+        side: Side,
+        rank: Option<Rank>,
+        place: Option<ReplicaKey>,
+        waiter: W,
+    ) -> Admission<T> {
         self.next = self.next.max(seq + 1);
         if side == Side::Canary {
             self.for_canary.insert(seq);
         }
         self.replicas.joined_queue(place);
-        self.waiting.insert(seq, Waiting { place, waiter });
+        if let Some(order) = &mut self.order {
+            order.join(seq, rank);
+        }
+        let waiting = Waiting {
+            place,
+            rank,
+            waiter,
+        };
+        self.waiting.insert(seq, waiting);
         Admission::Wait(seq)
     }
 
@@ -402,18 +465,27 @@ impl<T: Clone, W> Queue<T, W> {
         }
     }
 
-    /// The oldest request that may take a slot of a side.
-    fn oldest_for(&self, side: Side) -> Option<Seq> {
+    /// The request that is next to take a slot of a side.
+    fn next_for(&self, side: Side) -> Option<Seq> {
         if side == Side::Canary && self.replicas.any_live(Side::Stable) {
-            return self.for_canary.first().copied();
+            return match &self.order {
+                None => self.for_canary.first().copied(),
+                Some(order) => order.next(|seq| self.for_canary.contains(&seq)),
+            };
         }
-        self.waiting.first_key_value().map(|(seq, _)| *seq)
+        match &self.order {
+            None => self.waiting.first_key_value().map(|(seq, _)| *seq),
+            Some(order) => order.next(|_| true),
+        }
     }
 
-    fn start_oldest(&mut self, key: ReplicaKey) -> Option<Start<T, W>> {
-        let seq = self.oldest_for(self.replicas.side_of(key))?;
+    fn start_next(&mut self, key: ReplicaKey) -> Option<Start<T, W>> {
+        let seq = self.next_for(self.replicas.side_of(key))?;
         let waiting = self.waiting.remove(&seq)?;
         self.for_canary.remove(&seq);
+        if let Some(order) = &mut self.order {
+            order.start(seq, waiting.rank);
+        }
         self.replicas.left_queue(waiting.place);
         let target = self.replicas.enter(key)?;
         Some(Start {
@@ -430,9 +502,9 @@ impl<T: Clone, W> Queue<T, W> {
         let max = self.limits.ongoing_max;
         let mut started = Vec::new();
         for side in [Side::Stable, Side::Canary] {
-            while self.oldest_for(side).is_some() {
+            while self.next_for(side).is_some() {
                 match self.replicas.choose(side, max, &mut dice) {
-                    Some((key, true)) => started.extend(self.start_oldest(key)),
+                    Some((key, true)) => started.extend(self.start_next(key)),
                     Some((_, false)) | None => break,
                 }
             }

@@ -58,6 +58,8 @@ pub(super) struct Replicas<T> {
     live: Live,
     /// Of the stable version's replicas that are reachable none is in: then none is left out.
     spares_nobody: bool,
+    /// Calls that were answered, by all of them.
+    answers: u64,
 }
 
 /// The live slots of either side.
@@ -100,6 +102,7 @@ impl<T> Default for Replicas<T> {
             slots: Vec::new(),
             live: Live::default(),
             spares_nobody: false,
+            answers: 0,
         }
     }
 }
@@ -205,10 +208,14 @@ impl<T: Clone> Replicas<T> {
     /// a row, to say for how long.
     pub fn ended(&mut self, key: ReplicaKey, outcome: Outcome) -> Option<u32> {
         // Nearly all calls are answered: these are not worth a look at all replicas.
-        let may_leave = outcome == Outcome::Failed && self.may_leave(key);
+        let is_answer = outcome == Outcome::Answered;
+        self.answers = self.answers.wrapping_add(u64::from(is_answer));
+        let is_failure = matches!(outcome, Outcome::Failed | Outcome::TimedOut);
+        let may_leave = is_failure && self.may_leave(key);
+        let answers = self.answers;
         let replica = self.get_mut(key)?;
         let before = replica.breaker.phase();
-        let times = replica.breaker.ended(outcome, may_leave);
+        let times = replica.breaker.ended(outcome, may_leave, answers);
         if replica.breaker.phase() != before {
             self.list_live();
         }
@@ -278,7 +285,7 @@ impl<T: Clone> Replicas<T> {
             let mut known = self.slots.iter_mut().filter_map(|s| s.replica.as_mut());
             match known.find(|replica| replica.id == wanted.id) {
                 Some(replica) => replica.describe(wanted),
-                None => self.add(Replica::new(wanted)),
+                None => self.add(Replica::new(wanted, self.answers)),
             }
         }
         for slot in 0..self.slots.len() {
@@ -394,7 +401,7 @@ impl Live {
 // === impl Replica ===
 
 impl<T> Replica<T> {
-    fn new(wanted: Wanted<T>) -> Replica<T> {
+    fn new(wanted: Wanted<T>, answers: u64) -> Replica<T> {
         Replica {
             mark: Mark::of(&wanted.id),
             id: wanted.id,
@@ -407,7 +414,7 @@ impl<T> Replica<T> {
             ongoing_max: wanted.ongoing_max,
             refusals: 0,
             paused: false,
-            breaker: Breaker::default(),
+            breaker: Breaker::new(answers),
         }
     }
 

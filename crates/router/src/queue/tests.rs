@@ -69,6 +69,13 @@ fn affinity(session: &str) -> Affinity {
     Affinity::of(session, "").unwrap()
 }
 
+fn with(affinity: Option<Affinity>) -> Wish {
+    Wish {
+        affinity,
+        ..Wish::default()
+    }
+}
+
 fn started(admission: Admission<&'static str>) -> (ReplicaKey, Seq, &'static str) {
     match admission {
         Admission::Start { key, seq, target } => (key, seq, target),
@@ -79,10 +86,13 @@ fn started(admission: Admission<&'static str>) -> (ReplicaKey, Seq, &'static str
 #[test]
 fn a_full_replica_makes_requests_wait_and_a_full_queue_refuses_them() {
     let mut queue = queue(1, 1, 1);
-    let (key, _, _) = started(queue.admit(None, Dice::new(0), || 1));
-    assert_eq!(queue.admit(None, Dice::new(0), || 2), Admission::Wait(1));
+    let (key, _, _) = started(queue.admit(Wish::default(), Dice::new(0), || 1));
     assert_eq!(
-        queue.admit(None, Dice::new(0), || 3),
+        queue.admit(Wish::default(), Dice::new(0), || 2),
+        Admission::Wait(1)
+    );
+    assert_eq!(
+        queue.admit(Wish::default(), Dice::new(0), || 3),
         Admission::Refuse(Refusal::Full { queued: 1, max: 1 })
     );
     let next = queue.release(key);
@@ -95,13 +105,13 @@ fn without_a_limit_of_the_users_the_queue_has_ours() {
     let mut queue = queue(1, -1, 0);
     for n in 0..QUEUED_REQUESTS_MAX {
         assert_eq!(
-            queue.admit(None, Dice::new(0), || 0),
+            queue.admit(Wish::default(), Dice::new(0), || 0),
             Admission::Wait(n as u64)
         );
     }
     let max = QUEUED_REQUESTS_MAX;
     assert_eq!(
-        queue.admit(None, Dice::new(0), || 0),
+        queue.admit(Wish::default(), Dice::new(0), || 0),
         Admission::Refuse(Refusal::Full { queued: max, max })
     );
 }
@@ -111,7 +121,7 @@ fn requests_that_came_before_the_first_replica_start_when_it_appears() {
     let mut queue = queue(2, -1, 0);
     for n in 0..3 {
         assert_eq!(
-            queue.admit(None, Dice::new(0), || n),
+            queue.admit(Wish::default(), Dice::new(0), || n),
             Admission::Wait(n.into())
         );
     }
@@ -124,14 +134,17 @@ fn requests_that_came_before_the_first_replica_start_when_it_appears() {
 #[test]
 fn a_refused_request_goes_elsewhere_and_the_replica_is_left_alone() {
     let mut queue = queue(1, -1, 2);
-    let (key, seq, first) = started(queue.admit(None, Dice::new(0), || 0));
+    let (key, seq, first) = started(queue.admit(Wish::default(), Dice::new(0), || 0));
     let refused = queue.refused(key, seq, Dice::new(0), || 0);
     assert_eq!(refused.in_a_row, 1);
     let (_, again, second) = started(refused.admission);
     assert_eq!(again, seq);
     assert_ne!(first, second);
     // The first replica is free in our books but paused.
-    assert_eq!(queue.admit(None, Dice::new(0), || 7), Admission::Wait(1));
+    assert_eq!(
+        queue.admit(Wish::default(), Dice::new(0), || 7),
+        Admission::Wait(1)
+    );
     let resumed = queue.resume(key, Dice::new(0));
     assert_eq!(resumed.iter().map(|s| s.waiter).collect::<Vec<_>>(), [7]);
 }
@@ -139,8 +152,11 @@ fn a_refused_request_goes_elsewhere_and_the_replica_is_left_alone() {
 #[test]
 fn a_refused_request_keeps_its_place_in_line() {
     let mut queue = queue(1, -1, 1);
-    let (key, seq, _) = started(queue.admit(None, Dice::new(0), || 0));
-    assert_eq!(queue.admit(None, Dice::new(0), || 1), Admission::Wait(1));
+    let (key, seq, _) = started(queue.admit(Wish::default(), Dice::new(0), || 0));
+    assert_eq!(
+        queue.admit(Wish::default(), Dice::new(0), || 1),
+        Admission::Wait(1)
+    );
     let refused = queue.refused(key, seq, Dice::new(0), || 0);
     assert_eq!(refused.admission, Admission::Wait(0));
     let resumed = queue.resume(key, Dice::new(0));
@@ -150,25 +166,25 @@ fn a_refused_request_keeps_its_place_in_line() {
 #[test]
 fn a_deployment_that_failed_refuses_unless_it_still_has_replicas() {
     let mut queue = queue(1, -1, 0);
-    queue.admit(None, Dice::new(0), || 5);
+    queue.admit(Wish::default(), Dice::new(0), || 5);
     assert_eq!(queue.set_end(Some(Refusal::Failed)), [5]);
     assert_eq!(
-        queue.admit(None, Dice::new(0), || 6),
+        queue.admit(Wish::default(), Dice::new(0), || 6),
         Admission::Refuse(Refusal::Failed)
     );
     let limits = queue.limits;
     queue.set_replicas(limits, named(&["r0"]), Dice::new(0));
-    started(queue.admit(None, Dice::new(0), || 7));
+    started(queue.admit(Wish::default(), Dice::new(0), || 7));
 }
 
 #[test]
 fn a_request_on_a_withdrawn_replica_still_counts_and_a_reused_slot_is_another_replica() {
     let mut queue = queue(1, -1, 1);
-    let (old, _, _) = started(queue.admit(None, Dice::new(0), || 0));
+    let (old, _, _) = started(queue.admit(Wish::default(), Dice::new(0), || 0));
     let limits = queue.limits;
     queue.set_replicas(limits, named(&["r1"]), Dice::new(0));
     assert_eq!(queue.ongoing(), 1);
-    let (new, _, target) = started(queue.admit(None, Dice::new(0), || 0));
+    let (new, _, target) = started(queue.admit(Wish::default(), Dice::new(0), || 0));
     assert_eq!(target, "r1");
     assert_eq!(queue.release(old), []);
     queue.set_replicas(limits, named(&["r1", "r2"]), Dice::new(0));
@@ -183,7 +199,7 @@ fn of_two_replicas_the_less_loaded_one_is_taken() {
     let mut queue = queue(100, -1, 2);
     let mut count: BTreeMap<&str, u32> = BTreeMap::new();
     for seed in 0..100 {
-        let (_, _, target) = started(queue.admit(None, Dice::new(seed), || 0));
+        let (_, _, target) = started(queue.admit(Wish::default(), Dice::new(seed), || 0));
         *count.entry(target).or_default() += 1;
     }
     assert_eq!(count, BTreeMap::from([("r0", 50), ("r1", 50)]));
@@ -196,7 +212,8 @@ fn the_canary_gets_its_percent_and_its_replicas_share_it() {
         let mut count: BTreeMap<&str, u32> = BTreeMap::new();
         const REQUESTS: u32 = 20_000;
         for seed in 0..REQUESTS {
-            let (_, _, target) = started(queue.admit(None, Dice::new(seed.into()), || 0));
+            let (_, _, target) =
+                started(queue.admit(Wish::default(), Dice::new(seed.into()), || 0));
             *count.entry(target).or_default() += 1;
         }
         let of = |name: &str| count.get(name).copied().unwrap_or(0);
@@ -217,17 +234,29 @@ fn the_canary_gets_its_percent_and_its_replicas_share_it() {
 #[test]
 fn a_request_for_a_full_canary_takes_a_slot_of_the_others_rather_than_wait() {
     let mut queue = shared(1, 100, 1, 1);
-    assert_eq!(started(queue.admit(None, Dice::new(1), || 0)).2, "r1");
-    assert_eq!(started(queue.admit(None, Dice::new(2), || 0)).2, "r0");
-    assert_eq!(queue.admit(None, Dice::new(3), || 0), Admission::Wait(2));
+    assert_eq!(
+        started(queue.admit(Wish::default(), Dice::new(1), || 0)).2,
+        "r1"
+    );
+    assert_eq!(
+        started(queue.admit(Wish::default(), Dice::new(2), || 0)).2,
+        "r0"
+    );
+    assert_eq!(
+        queue.admit(Wish::default(), Dice::new(3), || 0),
+        Admission::Wait(2)
+    );
 }
 
 #[test]
 fn a_request_that_is_not_for_the_canary_waits_beside_its_free_slots() {
     let mut queue = shared(1, 0, 1, 1);
-    let (stable, _, first) = started(queue.admit(None, Dice::new(1), || 0));
+    let (stable, _, first) = started(queue.admit(Wish::default(), Dice::new(1), || 0));
     assert_eq!(first, "r0");
-    assert_eq!(queue.admit(None, Dice::new(2), || 5), Admission::Wait(1));
+    assert_eq!(
+        queue.admit(Wish::default(), Dice::new(2), || 5),
+        Admission::Wait(1)
+    );
     let next = queue.release(stable);
     assert_eq!(
         next.iter()
@@ -240,12 +269,18 @@ fn a_request_that_is_not_for_the_canary_waits_beside_its_free_slots() {
 #[test]
 fn a_slot_of_the_canary_goes_to_the_oldest_request_that_is_for_it() {
     let mut queue = shared(1, 0, 1, 1);
-    let (stable, _, _) = started(queue.admit(None, Dice::new(1), || 0));
-    assert_eq!(queue.admit(None, Dice::new(2), || 1), Admission::Wait(1));
+    let (stable, _, _) = started(queue.admit(Wish::default(), Dice::new(1), || 0));
+    assert_eq!(
+        queue.admit(Wish::default(), Dice::new(2), || 1),
+        Admission::Wait(1)
+    );
     set_shared(&mut queue, 100, 1, 1);
-    let (canary, _, name) = started(queue.admit(None, Dice::new(3), || 2));
+    let (canary, _, name) = started(queue.admit(Wish::default(), Dice::new(3), || 2));
     assert_eq!(name, "r1");
-    assert_eq!(queue.admit(None, Dice::new(4), || 3), Admission::Wait(3));
+    assert_eq!(
+        queue.admit(Wish::default(), Dice::new(4), || 3),
+        Admission::Wait(3)
+    );
     let next = |starts: Vec<Start<&'static str, u32>>| -> Vec<(&str, u32)> {
         starts.iter().map(|s| (s.target, s.waiter)).collect()
     };
@@ -257,17 +292,26 @@ fn a_slot_of_the_canary_goes_to_the_oldest_request_that_is_for_it() {
 fn a_version_that_cannot_be_reached_leaves_everything_to_the_other() {
     let mut queue = shared(10, 0, 1, 1);
     queue.set_reachable(|name| *name == "r0", false, Dice::new(0));
-    assert_eq!(started(queue.admit(None, Dice::new(1), || 0)).2, "r1");
+    assert_eq!(
+        started(queue.admit(Wish::default(), Dice::new(1), || 0)).2,
+        "r1"
+    );
     let mut queue = shared(10, 100, 1, 1);
     queue.set_reachable(|name| *name == "r1", false, Dice::new(0));
-    assert_eq!(started(queue.admit(None, Dice::new(1), || 0)).2, "r0");
+    assert_eq!(
+        started(queue.admit(Wish::default(), Dice::new(1), || 0)).2,
+        "r0"
+    );
 }
 
 #[test]
 fn those_who_wait_for_a_version_that_goes_away_start_at_the_other() {
     let mut queue = shared(1, 0, 1, 1);
-    started(queue.admit(None, Dice::new(1), || 0));
-    assert_eq!(queue.admit(None, Dice::new(2), || 5), Admission::Wait(1));
+    started(queue.admit(Wish::default(), Dice::new(1), || 0));
+    assert_eq!(
+        queue.admit(Wish::default(), Dice::new(2), || 5),
+        Admission::Wait(1)
+    );
     assert_eq!(
         queue
             .set_reachable(|name| *name == "r0", false, Dice::new(0))
@@ -278,8 +322,11 @@ fn those_who_wait_for_a_version_that_goes_away_start_at_the_other() {
     );
     // The canary is promoted: its replica serves as the others do.
     let mut queue = shared(1, 0, 1, 1);
-    started(queue.admit(None, Dice::new(1), || 0));
-    assert_eq!(queue.admit(None, Dice::new(2), || 6), Admission::Wait(1));
+    started(queue.admit(Wish::default(), Dice::new(1), || 0));
+    assert_eq!(
+        queue.admit(Wish::default(), Dice::new(2), || 6),
+        Admission::Wait(1)
+    );
     assert_eq!(set_shared(&mut queue, 0, 2, 0), [6]);
 }
 
@@ -291,24 +338,33 @@ fn a_replica_keeps_its_own_limit_while_another_version_has_another() {
     let limits = queue.limits;
     queue.set_replicas(limits, vec![wide, wanted("r1", Side::Canary)], Dice::new(0));
     for _ in 0..3 {
-        assert_eq!(started(queue.admit(None, Dice::new(1), || 0)).2, "r0");
+        assert_eq!(
+            started(queue.admit(Wish::default(), Dice::new(1), || 0)).2,
+            "r0"
+        );
     }
-    assert_eq!(queue.admit(None, Dice::new(1), || 0), Admission::Wait(3));
+    assert_eq!(
+        queue.admit(Wish::default(), Dice::new(1), || 0),
+        Admission::Wait(3)
+    );
 }
 
 #[test]
 fn a_session_stays_with_its_replica_and_does_not_wait_for_it_when_another_is_free() {
     let mut queue = queue(2, -1, 3);
     let session = Some(affinity("s"));
-    let (first, _, target) = started(queue.admit(session, Dice::new(0), || 0));
-    let (_, _, again) = started(queue.admit(session, Dice::new(1), || 0));
+    let (first, _, target) = started(queue.admit(with(session), Dice::new(0), || 0));
+    let (_, _, again) = started(queue.admit(with(session), Dice::new(1), || 0));
     assert_eq!(target, again);
     let mut others = BTreeSet::new();
     for seed in 2..6 {
-        others.insert(started(queue.admit(session, Dice::new(seed), || 0)).2);
+        others.insert(started(queue.admit(with(session), Dice::new(seed), || 0)).2);
     }
     assert!(others.len() == 2 && !others.contains(target), "{others:?}");
-    assert_eq!(queue.admit(session, Dice::new(6), || 9), Admission::Wait(6));
+    assert_eq!(
+        queue.admit(with(session), Dice::new(6), || 9),
+        Admission::Wait(6)
+    );
     let next = queue.release(first);
     assert_eq!(next.iter().map(|s| s.waiter).collect::<Vec<_>>(), [9]);
 }
@@ -317,14 +373,17 @@ fn a_session_stays_with_its_replica_and_does_not_wait_for_it_when_another_is_fre
 fn a_session_whose_replica_is_gone_moves_and_comes_back_with_it() {
     let mut queue = queue(100, -1, 3);
     let session = Some(affinity("s"));
-    let (_, _, home) = started(queue.admit(session, Dice::new(0), || 0));
+    let (_, _, home) = started(queue.admit(with(session), Dice::new(0), || 0));
     queue.set_reachable(|target| *target == home, false, Dice::new(0));
     let moved: BTreeSet<_> = (0..9)
-        .map(|seed| started(queue.admit(session, Dice::new(seed), || 0)).2)
+        .map(|seed| started(queue.admit(with(session), Dice::new(seed), || 0)).2)
         .collect();
     assert!(moved.len() == 1 && !moved.contains(home), "{moved:?}");
     queue.set_reachable(|target| *target == home, true, Dice::new(0));
-    assert_eq!(started(queue.admit(session, Dice::new(0), || 0)).2, home);
+    assert_eq!(
+        started(queue.admit(with(session), Dice::new(0), || 0)).2,
+        home
+    );
 }
 
 /// Fails so many calls in a row, one after the other, each where the dice say.
@@ -334,7 +393,7 @@ fn fail(queue: &mut Test, target: &'static str, times: u32) -> Option<(ReplicaKe
     let mut seed = 0;
     while failed < times {
         seed += 1;
-        let (key, _, to) = started(queue.admit(None, Dice::new(seed), || 0));
+        let (key, _, to) = started(queue.admit(Wish::default(), Dice::new(seed), || 0));
         let outcome = if to == target {
             failed += 1;
             Outcome::Failed
@@ -353,7 +412,7 @@ fn fail(queue: &mut Test, target: &'static str, times: u32) -> Option<(ReplicaKe
 fn targets(queue: &mut Test) -> BTreeSet<&'static str> {
     let mut found = BTreeSet::new();
     for seed in 0..100 {
-        let (key, _, target) = started(queue.admit(None, Dice::new(seed), || 0));
+        let (key, _, target) = started(queue.admit(Wish::default(), Dice::new(seed), || 0));
         found.insert(target);
         queue.release(key);
     }
@@ -372,12 +431,12 @@ fn a_replica_that_keeps_failing_is_left_out_and_then_tried_with_one_request() {
     let mut count: BTreeMap<&str, u32> = BTreeMap::new();
     for seed in 0..11 {
         *count
-            .entry(started(queue.admit(None, Dice::new(seed), || 0)).2)
+            .entry(started(queue.admit(Wish::default(), Dice::new(seed), || 0)).2)
             .or_default() += 1;
     }
     assert_eq!(count, BTreeMap::from([("r0", 1), ("r1", 10)]));
     assert_eq!(
-        queue.admit(None, Dice::new(0), || 0),
+        queue.admit(Wish::default(), Dice::new(0), || 0),
         Admission::Wait(queue.next - 1)
     );
     // It answers: all its slots are back, and who waited has one.
@@ -401,7 +460,7 @@ fn when_only_replicas_that_were_left_out_remain_they_get_the_requests() {
     assert_eq!(waiting, []);
     assert_eq!(targets(&mut queue), BTreeSet::from(["r0"]));
     for seed in 0..10 {
-        started(queue.admit(None, Dice::new(seed), || 0));
+        started(queue.admit(Wish::default(), Dice::new(seed), || 0));
     }
     queue.set_reachable(|target| *target == "r1", true, Dice::new(0));
     assert_eq!(targets(&mut queue), BTreeSet::from(["r1"]));
@@ -462,6 +521,8 @@ struct Model {
     canary: BTreeSet<&'static str>,
     /// Of the canary when the table last had it.
     was_canary: BTreeSet<&'static str>,
+    /// By rank, which the tests of `order` look at.
+    ordered: bool,
 }
 
 impl Model {
@@ -480,11 +541,11 @@ impl Model {
     fn resumed(&mut self, starts: Vec<Start<&'static str, u32>>, for_canary: &BTreeSet<Seq>) {
         for start in starts {
             let only_canarys = self.canary.contains(start.target) && self.any_stable();
-            let mut those = self.waiting.iter().copied();
-            let oldest = those.find(|seq| !only_canarys || for_canary.contains(seq));
-            assert_eq!(
-                oldest,
-                Some(start.seq),
+            let may = |seq: &Seq| !only_canarys || for_canary.contains(seq);
+            let oldest = self.waiting.iter().copied().find(may);
+            assert!(self.waiting.contains(&start.seq) && may(&start.seq));
+            assert!(
+                self.ordered || oldest == Some(start.seq),
                 "the oldest of those who may starts first"
             );
             self.waiting.remove(&start.seq);
@@ -622,7 +683,12 @@ fn apply(queue: &mut Test, model: &mut Model, op: Op, dice: Dice) {
                 let of_version = |key| model.preferred(key, of_canary);
                 affinity.and_then(of_version)
             });
-            let admission = queue.admit(affinity, dice, || 0);
+            let class = session.unwrap_or_default();
+            let wish = Wish {
+                affinity,
+                ..ranked(class % 2, ["a", "b", "c"][usize::from(class) % 3])
+            };
+            let admission = queue.admit(wish, dice, || 0);
             if let Admission::Start { target, .. } = &admission
                 && let Some(preferred) = preferred[usize::from(model.canary.contains(target))]
             {
@@ -720,13 +786,99 @@ proptest! {
     fn whatever_happens_limits_hold_nothing_is_lost_and_nobody_waits_beside_a_free_slot(
         ops in proptest::collection::vec(op(), 1..200),
         seed in any::<u64>(),
+        ordered in any::<bool>(),
     ) {
         let mut queue = queue(1, -1, 2);
-        let mut model = Model { ongoing_max: 1, ..Model::default() };
+        queue.set_ordered(ordered);
+        let mut model = Model { ongoing_max: 1, ordered, ..Model::default() };
         model.table.extend(["r0", "r1"]);
         for (step, op) in ops.into_iter().enumerate() {
             apply(&mut queue, &mut model, op, Dice::new(seed ^ step as u64));
             model.check(&queue);
         }
     }
+}
+
+fn ranked(class: u8, tenant: &str) -> Wish {
+    let tenant = Tenant::named(tenant);
+    Wish {
+        rank: Rank {
+            class,
+            tenant,
+            weight: 1,
+        },
+        ..Wish::default()
+    }
+}
+
+/// A queue with one slot, which is taken.
+fn ordered(queued_max: i64) -> (Test, ReplicaKey) {
+    let mut queue = queue(1, queued_max, 1);
+    queue.set_ordered(true);
+    let (key, _, _) = started(queue.admit(Wish::default(), Dice::new(0), || 0));
+    (queue, key)
+}
+
+fn released(queue: &mut Test, key: ReplicaKey) -> Vec<u32> {
+    let started = queue.release(key);
+    started.iter().map(|start| start.waiter).collect()
+}
+
+#[test]
+fn an_ordered_queue_starts_by_class_and_in_turns_and_one_that_is_not_by_age() {
+    for (is_ordered, wanted) in [(true, [4, 1, 3, 2]), (false, [1, 2, 3, 4])] {
+        let (mut queue, key) = ordered(-1);
+        let wishes = [
+            ranked(1, "many"),
+            ranked(1, "many"),
+            ranked(1, "few"),
+            ranked(0, "many"),
+        ];
+        for (waiter, wish) in (1..).zip(wishes) {
+            queue.admit(wish, Dice::new(0), || waiter);
+        }
+        // What waits already is put in order, or out of it.
+        queue.set_ordered(!is_ordered);
+        queue.set_ordered(is_ordered);
+        let started: Vec<u32> = (0..4).flat_map(|_| released(&mut queue, key)).collect();
+        assert_eq!(started, wanted, "ordered: {is_ordered}");
+    }
+}
+
+#[test]
+fn one_that_a_replica_refused_keeps_its_place_in_an_ordered_queue() {
+    let (mut queue, key) = ordered(-1);
+    queue.admit(ranked(0, "high"), Dice::new(0), || 1);
+    let refused = queue.refused(key, 0, Dice::new(0), || 9);
+    assert_eq!(refused.admission, Admission::Wait(0));
+    let started = queue.resume(key, Dice::new(0));
+    assert_eq!(started[0].waiter, 9);
+    assert_eq!(released(&mut queue, key), [1]);
+}
+
+#[test]
+fn a_full_queue_is_not_one_tenants_alone() {
+    let (mut queue, _) = ordered(3);
+    for waiter in 1..=3 {
+        queue.admit(ranked(1, "many"), Dice::new(0), || waiter);
+    }
+    let few = ranked(1, "few");
+    let full = Refusal::Full { queued: 3, max: 3 };
+    assert_eq!(
+        queue.admit(few, Dice::new(0), || 4),
+        Admission::Refuse(full)
+    );
+    // The newest of whoever has the most goes.
+    assert_eq!(queue.make_room(few.rank), Some(3));
+    assert_eq!(queue.admit(few, Dice::new(0), || 4), Admission::Wait(4));
+    assert_eq!(queue.make_room(few.rank), None, "two to one is fair");
+    let high = ranked(0, "many");
+    assert_eq!(
+        queue.make_room(high.rank),
+        Some(2),
+        "a lower class makes room"
+    );
+    assert_eq!(queue.make_room(ranked(2, "few").rank), None);
+    queue.set_ordered(false);
+    assert_eq!(queue.make_room(high.rank), None);
 }

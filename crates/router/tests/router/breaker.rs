@@ -84,3 +84,50 @@ async fn a_status_that_the_users_code_chooses_is_an_answer_and_no_failure() {
     }
     assert_eq!(value(TIMES_LEFT_OUT, &[("application", "answering")]), 0.0);
 }
+
+/// r1 takes calls and never answers, r2 is well; the config's time-out is short.
+async fn one_hangs(application: &str) -> (House, Worker, Worker) {
+    let dir = tempfile::tempdir().unwrap();
+    let w1 = Worker::start(dir.path(), "w1", |mut call: Call| async move {
+        call.accept();
+        call.cancelled().await;
+    })
+    .await;
+    let w2 = Worker::start(dir.path(), "w2", |call: Call| async move {
+        call.answer(200, "ok")
+    })
+    .await;
+    let mut table = table(vec![w1.replica("r1"), w2.replica("r2")]);
+    table.applications[0].name = application.to_owned();
+    table.ingress.as_mut().unwrap().http_request_timeout_s = Some(0.05);
+    let house = House::start(dir, table).await;
+    (house, w1, w2)
+}
+
+#[tokio::test]
+async fn a_replica_that_hangs_is_left_out_while_others_answer() {
+    recorder();
+    let (house, w1, _w2) = one_hangs("hanging").await;
+    let labels = [("application", "hanging"), ("deployment", "D")];
+    within(async {
+        while value(TIMES_LEFT_OUT, &labels) < 1.0 {
+            house.get("/").await;
+        }
+    })
+    .await;
+    assert!(w1.paths().len() >= FAILURES_IN_A_ROW_MAX as usize);
+}
+
+#[tokio::test]
+async fn a_time_out_that_the_client_brings_says_nothing_about_the_replica() {
+    recorder();
+    let (house, w1, _w2) = one_hangs("hurried").await;
+    while w1.paths().len() < 3 * FAILURES_IN_A_ROW_MAX as usize {
+        let request = http::Request::get(house.url("/"))
+            .header("x-request-timeout-seconds", "0.02")
+            .body(Default::default())
+            .unwrap();
+        within(house.client.request(request)).await.unwrap();
+    }
+    assert_eq!(value(TIMES_LEFT_OUT, &[("application", "hurried")]), 0.0);
+}

@@ -41,6 +41,7 @@ pub fn table(replicas: Vec<v1::TableReplica>) -> v1::RouteTable {
         failed: false,
         replicas,
         canary: None,
+        queueing: None,
     };
     let application = v1::TableApplication {
         name: "app1".to_owned(),

@@ -1,7 +1,7 @@
 //! A request at a router: admitted, sent, sent elsewhere, answered once.
 
 use mobula_router::limits::LOAD_REPORT_INTERVAL;
-use mobula_router::queue::{Admission, ReplicaKey, Seq, Start};
+use mobula_router::queue::{Admission, ReplicaKey, Seq, Start, Wish};
 use mobula_router::simulation::{may_repeat, pause_after};
 
 use super::{Place, Request, Target, Timer};
@@ -25,7 +25,7 @@ impl Cluster {
             self.check.answered(id, Answer::NotFound);
             return;
         };
-        let admission = queue.admit(None, dice, || id);
+        let admission = queue.admit(Wish::default(), dice, || id);
         let request = Request {
             queue: key,
             repeatable,

@@ -9,6 +9,7 @@ pub(crate) mod label_selector;
 pub(crate) mod logging;
 pub(crate) mod options;
 pub(crate) mod placement;
+pub(crate) mod queueing;
 pub(crate) mod request_router;
 pub(crate) mod runtime_env;
 pub(crate) mod scaling;
@@ -19,6 +20,7 @@ use serde_json::{Map, Value};
 use crate::decode::{At, boolean, entries};
 use crate::error::{Findings, LateError};
 use crate::node::Node;
+use crate::schema::queueing::Queueing;
 use crate::schema::scaling::Scaling;
 use crate::schema::traffic::Traffic;
 
@@ -38,6 +40,9 @@ pub(crate) const TRAFFIC: &str = "traffic";
 /// What Ray's `autoscaling_config` has no words for.
 pub(crate) const AUTOSCALING: &str = "autoscaling";
 
+/// In which order requests that wait are started.
+pub(crate) const QUEUEING: &str = "queueing";
+
 /// Keys of the extension block at the top.
 pub(crate) const TOP_EXTENSIONS: &[&str] = &[ROLLBACK];
 
@@ -45,7 +50,7 @@ pub(crate) const TOP_EXTENSIONS: &[&str] = &[ROLLBACK];
 pub(crate) const APPLICATION_EXTENSIONS: &[&str] = &[ROLLBACK, TRAFFIC];
 
 /// Keys of the extension block in a deployment: a rollback takes back whole applications.
-pub(crate) const DEPLOYMENT_EXTENSIONS: &[&str] = &[AUTOSCALING, TRAFFIC];
+pub(crate) const DEPLOYMENT_EXTENSIONS: &[&str] = &[AUTOSCALING, QUEUEING, TRAFFIC];
 
 /// Unlike everywhere else an unknown key is a problem: the block is ours, so it is a typing
 /// error or belongs to a newer release.
@@ -70,6 +75,10 @@ fn extension_value(findings: &mut Findings, field: &At<'_>, key: &str) -> Option
     if key == AUTOSCALING {
         let scaling = Scaling::read(findings, field)?;
         return serde_json::to_value(scaling).ok();
+    }
+    if key == QUEUEING {
+        let queueing = Queueing::read(findings, field)?;
+        return serde_json::to_value(queueing).ok();
     }
     if key != TRAFFIC {
         return boolean(findings, field).map(Value::Bool);
@@ -157,7 +166,8 @@ mod tests {
             (
                 "applications: [{import_path: 'a:b', deployments: \
                  [{name: D, mobula: {rollback: true}}]}]",
-                "mobula.rollback: the key is not known here, allowed: autoscaling, traffic",
+                "mobula.rollback: the key is not known here, allowed: autoscaling, queueing, \
+                 traffic",
             ),
         ] {
             let errors = ServeConfig::from_yaml(text).unwrap_err().to_string();
