@@ -117,4 +117,5 @@ def main() -> None:
     report(binary, "three default models", "mobula.apps:rag", "/healthz", MODEL_STARTS)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -16,6 +16,8 @@ mod deployment;
 mod dispatch;
 mod error;
 mod exchange;
+#[doc(hidden)]
+pub mod fuzzing;
 mod ingress;
 pub mod limits;
 pub mod metrics;

@@ -4,6 +4,7 @@
 //! Not here: which replica a call goes to (`queue`), and what a client is told (`ingress`).
 
 mod call;
+pub(crate) mod fuzzing;
 mod link;
 mod outbox;
 mod upload;

@@ -308,7 +308,7 @@ fn cut(message: &str) -> String {
 }
 
 /// `grpc-timeout`: up to eight digits and a unit.
-fn grpc_timeout(headers: &HeaderMap) -> Option<f64> {
+pub(super) fn grpc_timeout(headers: &HeaderMap) -> Option<f64> {
     let value = text(headers, &TIMEOUT)?;
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
     let number = u64::from(digits.parse::<u32>().ok().filter(|_| digits.len() <= 8)?);

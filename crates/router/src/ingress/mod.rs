@@ -5,6 +5,7 @@
 
 mod builtin;
 mod connection;
+pub(crate) mod fuzzing;
 mod grpc;
 mod grpc_builtin;
 mod grpc_message;

@@ -66,7 +66,7 @@ pub fn wanted(parts: &mut Parts) -> Option<OnUpgrade> {
 }
 
 /// What is wrong with the handshake, if anything. The SDK makes the answer of the key.
-fn refusal(headers: &HeaderMap) -> Option<Response<ReplyBody>> {
+pub(super) fn refusal(headers: &HeaderMap) -> Option<Response<ReplyBody>> {
     const KEY_CHARS: usize = 24;
     if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|v| v != "13") {
         let text = "sec-websocket-version: only 13 is spoken here.";
