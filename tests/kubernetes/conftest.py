@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,8 +26,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, A
 
 
 @pytest.fixture(scope="session")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """Kubernetes."""
+def kubelet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubelet]:
+    """Kubernetes with its nodes."""
     mark = uuid.uuid4().hex
     plane = ControlPlane(tmp_path_factory.mktemp("kubernetes"), mark)
     kubelet = Kubelet(plane, NODES, mark)
@@ -34,21 +35,26 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         plane.start()
         kubelet.start()
         LIVE.append(lambda: [("pods", kubelet.log_tails())])
-        yield plane
+        yield kubelet
     finally:
         LIVE.clear()
         kubelet.stop()
         plane.stop()
 
 
-@pytest.fixture
-def house(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A namespace with everything that the head needs; the test starts the head."""
-    mark = uuid.uuid4().hex
-    house = House(plane, f"t-{mark[:8]}", tmp_path_factory.mktemp("house"), mark)
+@pytest.fixture(scope="session")
+def plane(kubelet: Kubelet) -> ControlPlane:
+    """Its control plane."""
+    return kubelet.plane
+
+
+def housed(kubelet: Kubelet, folder: Path, heads: int) -> Iterator[House]:
+    """A namespace with everything that the heads need; the test starts them."""
+    house = House(kubelet.plane, kubelet, f"t-{uuid.uuid4().hex[:8]}", folder, heads)
 
     def logs() -> list[tuple[str, str]]:
-        return [(name, house.log_tail(name)) for name in ("head", "router")]
+        names = [*(head.name for head in house.heads), "router"]
+        return [(name, house.log_tail(name)) for name in names]
 
     LIVE.append(logs)
     try:
@@ -56,3 +62,15 @@ def house(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iter
     finally:
         LIVE.remove(logs)
         house.stop()
+
+
+@pytest.fixture
+def house(kubelet: Kubelet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A cluster with one head."""
+    yield from housed(kubelet, tmp_path_factory.mktemp("house"), 1)
+
+
+@pytest.fixture
+def big_house(kubelet: Kubelet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A cluster with two heads."""
+    yield from housed(kubelet, tmp_path_factory.mktemp("house"), 2)

@@ -115,25 +115,3 @@ def test_a_head_that_comes_back_adopts_the_pods_of_before(house: House) -> None:
         house.wait_pods(1)
         assert uids(house.pods()) < uids(before), "and takes them away like its own"
     assert load.failed() == []
-
-
-def test_a_new_template_replaces_pod_by_pod_and_loses_no_request(house: House) -> None:
-    groups = group(min=2, max=2)
-    house.start(groups)
-    house.deploy(sleep(4))
-    house.wait_running("sleep")
-    before = set(house.pods())
-    with Load(house.http_port, "/sleep") as load:
-        load.wait_for_more()
-        house.stop_head()
-        house.start_head(groups, version="2")
-        wait_until(
-            lambda: before.isdisjoint(house.pods()) and len(house.pods()) == 2,
-            "two pods of the new template and none of the old",
-            WAIT_S,
-        )
-        house.wait_running("sleep")
-        load.wait_for_more()
-    assert load.failed() == []
-    versions = {pod["metadata"]["annotations"]["version"] for pod in house.pods().values()}
-    assert versions == {"2"}

@@ -25,7 +25,7 @@ pub fn sources(world: &World) -> BTreeMap<WorkerId, Source> {
         .map(|worker| {
             let source = Source {
                 replicas: Vec::new(),
-                retire: worker.draining,
+                retire: worker.draining && !world.supply.is_resting(worker),
             };
             (worker.id.clone(), source)
         })

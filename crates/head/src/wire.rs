@@ -28,6 +28,7 @@ pub fn worker(report: v1::WorkerReport) -> Option<Worker> {
         assignment_version: report.assignment_version,
         draining: report.draining,
         draining_since_ms: None,
+        failures: 0,
         labels: report.labels.into_iter().collect(),
         heard_ms: 0,
         disconnected_since_ms: None,

@@ -1,8 +1,9 @@
-"""A Mobula cluster in a namespace of its own: the head with its Role and no more rights, a
-router, and the pods that the head makes."""
+"""A Mobula cluster in a namespace of its own: one head or several with their Role and no more rights,
+a router, and the pods that the leading head makes."""
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from support.server import APPLICATIONS, binary
 from support.waiting import wait_until
 
 from .control_plane import ControlPlane
+from .kubelet import Deletion, Kubelet
 
 CLUSTER = "test"
 HEAD_RULES = [
@@ -46,16 +48,48 @@ def group(name: str = "small", **fields: Any) -> Json:
     return {"name": name, "max": 4, "idle_timeout_s": 600, "resources": {"cpus": 2}, **fields}
 
 
+def template(
+    version: str = "1", *, image: str = "none", command: list[str] | None = None, **spec: Any
+) -> Json:
+    """What pods are made from; House adds where the heads are."""
+    worker: Json = {"name": "worker", "image": image}
+    if command is not None:
+        worker["command"] = command
+    spec = {"containers": [worker], "terminationGracePeriodSeconds": 60, **spec}
+    return {"metadata": {"annotations": {"version": version}}, "spec": spec}
+
+
+class Head:
+    """One head and its ports."""
+
+    def __init__(self, number: int) -> None:
+        self.name = f"head-{number}"
+        self.admin_port, self.cluster_port = free_ports(2)
+        self.admin = f"http://127.0.0.1:{self.admin_port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def is_up(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def is_ready(self) -> bool:
+        try:
+            return requests.get(f"{self.admin}/readyz", timeout=2).ok
+        except requests.RequestException:
+            return False
+
+
 class House:
     """One cluster."""
 
-    def __init__(self, plane: ControlPlane, namespace: str, folder: Path, mark: str) -> None:
-        self.plane, self.namespace, self.folder, self.mark = plane, namespace, folder, mark
-        self.http_port, self.admin_port, self.cluster_port = free_ports(3)
-        self.admin = f"http://127.0.0.1:{self.admin_port}"
+    def __init__(
+        self, plane: ControlPlane, kubelet: Kubelet, namespace: str, folder: Path, heads: int = 1
+    ) -> None:
+        self.plane, self.kubelet, self.namespace, self.folder = plane, kubelet, namespace, folder
+        self.mark = namespace
+        self.heads = [Head(number) for number in range(heads)]
+        [self.http_port] = free_ports(1)
         self.url = f"http://127.0.0.1:{self.http_port}"
         self.pods_path = f"/api/v1/namespaces/{namespace}/pods"
-        self.head: subprocess.Popen[bytes] | None = None
         self._prepare_namespace()
 
     # ---- life ----
@@ -102,31 +136,59 @@ class House:
         return self.plane.done("POST", path, body)
 
     def start(self, *groups: Json) -> House:
-        """The head and the router."""
-        self.start_head(*groups)
+        """The heads and the router."""
+        for head in self.heads:
+            self.start_head(*groups, head=head)
+        join = ",".join(f"127.0.0.1:{head.cluster_port}" for head in self.heads)
         self._spawn("router", [
-            binary(), "router", "--join", f"127.0.0.1:{self.cluster_port}",
-            "--http-addr", f"127.0.0.1:{self.http_port}",
+            binary(), "router", "--join", join, "--http-addr", f"127.0.0.1:{self.http_port}",
         ])  # fmt: skip
         return self
 
-    def start_head(self, *groups: Json, version: str = "1") -> None:
-        """The head alone, with templates of that version."""
-        groups_file = self.folder / "groups.yaml"
-        whole = [{"template": self._template(version), **group} for group in groups]
-        groups_file.write_text(yaml.safe_dump({"workerGroups": whole}))
-        self.head = self._spawn("head", [
-            binary(), "head", "--admin-addr", f"127.0.0.1:{self.admin_port}",
-            "--cluster-addr", f"127.0.0.1:{self.cluster_port}",
-            "--state-dir", str(self.folder / "state"),
-            "--kubernetes-groups", str(groups_file), "--kubernetes-cluster", CLUSTER,
+    def start_head(self, *groups: Json, version: str = "1", head: Head | None = None) -> None:
+        """One head, with templates of that version where a group brings none of its own."""
+        head = head or self.heads[0]
+        path = self.folder / "groups.yaml"
+        whole = [self._whole(group, version) for group in groups]
+        path.write_text(yaml.safe_dump({"workerGroups": whole}))
+        if len(self.heads) == 1:
+            state = ["--state-dir", str(self.folder / "state")]
+        else:
+            state = ["--etcd", self.plane.etcd_url, "--cluster", self.namespace]
+            state += ["--lease-seconds", "2"]
+        head.process = self._spawn(head.name, [
+            binary(), "head", "--admin-addr", f"127.0.0.1:{head.admin_port}",
+            "--cluster-addr", f"127.0.0.1:{head.cluster_port}", *state,
+            "--kubernetes-groups", str(path), "--kubernetes-cluster", CLUSTER,
         ])  # fmt: skip
-        wait_until(self._is_ready, "the head is ready", WAIT_S)
 
-    def stop_head(self, how: signal.Signals = signal.SIGTERM) -> None:
-        assert self.head is not None
-        self.head.send_signal(how)
-        self.head.wait(30)
+        def ready() -> bool:
+            assert head.is_up(), self.log_tail(head.name)
+            return head.is_ready()
+
+        wait_until(ready, "the head is ready", WAIT_S)
+
+    def stop_head(self, how: signal.Signals = signal.SIGTERM, head: Head | None = None) -> None:
+        head = head or self.heads[0]
+        assert head.process is not None
+        head.process.send_signal(how)
+        head.process.wait(30)
+
+    def leader(self) -> Head:
+        """The head whose log says that it leads."""
+
+        def leads(head: Head) -> bool:
+            log = (self.folder / f"{head.name}.log").read_text(errors="replace")
+            return head.is_up() and "this head leads now" in log
+
+        return wait_until(
+            lambda: next((head for head in self.heads if leads(head)), None), "a leader", WAIT_S
+        )
+
+    @property
+    def admin(self) -> str:
+        """The API of a head that is up; the others send on to the one that leads."""
+        return next(head.admin for head in self.heads if head.is_up())
 
     def stop(self) -> None:
         """Ends head and router; the pods go with their owner."""
@@ -136,12 +198,15 @@ class House:
         for pid in processes.marked(self.mark):
             processes.kill_9(pid)
 
-    def _template(self, version: str) -> Json:
-        command = [binary(), "--log", "info"]
-        args = ["worker", "--join", f"127.0.0.1:{self.cluster_port}"]
-        worker = {"name": "worker", "image": "none", "command": command, "args": args}
-        spec = {"containers": [worker], "terminationGracePeriodSeconds": 60}
-        return {"metadata": {"annotations": {"version": version}}, "spec": spec}
+    def _whole(self, group: Json, version: str) -> Json:
+        """The group with a template whose worker finds the heads."""
+        made = copy.deepcopy(group.get("template") or template(version))
+        worker = made["spec"]["containers"][0]
+        join = ",".join(f"127.0.0.1:{head.cluster_port}" for head in self.heads)
+        if "command" not in worker:
+            worker["command"] = [binary(), "--log", "info"]
+            worker["args"] = ["worker", "--join", join]
+        return {**group, "template": made}
 
     def _spawn(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
         environ = {
@@ -153,13 +218,9 @@ class House:
         with (self.folder / f"{name}.log").open("ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environ)
 
-    def _is_ready(self) -> bool:
-        assert self.head is not None
-        assert self.head.poll() is None, self.log_tail("head")
-        try:
-            return requests.get(f"{self.admin}/readyz", timeout=2).ok
-        except requests.RequestException:
-            return False
+    def log_says(self, words: str) -> bool:
+        """Whether one of the heads logged it."""
+        return any(words in self.log_tail(head.name) for head in self.heads)
 
     def _is_routed(self) -> bool:
         try:
@@ -168,7 +229,8 @@ class House:
             return False
 
     def log_tail(self, name: str) -> str:
-        return (self.folder / f"{name}.log").read_text(errors="replace")[-8000:]
+        log = self.folder / f"{name}.log"
+        return log.read_text(errors="replace")[-8000:] if log.exists() else ""
 
     # ---- Mobula ----
 
@@ -210,6 +272,16 @@ class House:
         """minAvailable of a group's budget."""
         path = f"/apis/policy/v1/namespaces/{self.namespace}/poddisruptionbudgets/{CLUSTER}-{group}"
         return self.plane.get(path, missing_ok=True).get("spec", {}).get("minAvailable")
+
+    def events(self) -> list[str]:
+        """What the head said in events."""
+        path = f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events"
+        return [event.get("note", "") for event in self.plane.get(path)["items"]]
+
+    def deleted_while_busy(self) -> list[Deletion]:
+        """Pods that the head deleted while requests were under way in them."""
+        mine = [it for it in self.kubelet.deletions if it.namespace == self.namespace]
+        return [it for it in mine if not it.disrupted and it.ongoing > 0]
 
     def evict(self, pod: str) -> int:
         """Asks for an eviction; the status of the answer."""

@@ -1,7 +1,9 @@
 """Nodes without machines: a pod's container `worker` becomes a real process on this one.
 
 What a kubelet does that the head and its workers notice: phases and conditions, the downward API,
-restarts, SIGTERM and SIGKILL, and the object's end. All pods have this machine's loopback address.
+restarts, containers that wait, SIGTERM and SIGKILL, and the object's end. All pods have this
+machine's loopback address, and each a port of its own for its metrics. What a pod was doing when it
+was deleted is kept.
 """
 
 from __future__ import annotations
@@ -11,11 +13,12 @@ import os
 import signal
 import subprocess
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import requests
 from support import processes
-from support.config import Json
+from support.config import Json, free_ports
 
 from .control_plane import ControlPlane
 
@@ -23,6 +26,20 @@ NODES = ["node-one", "node-two"]
 POD_IP = "127.0.0.1"
 RESTART_PAUSE_S = 0.5
 WATCH_PAUSE_S = 0.2
+# An image that no registry has.
+MISSING_IMAGE = "missing"
+ONGOING = "ray_serve_replica_processing_queries"
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """What a pod was doing when its deletion was seen."""
+
+    namespace: str
+    name: str
+    # Evicted, preempted: somebody else decided, and it finishes what it has.
+    disrupted: bool
+    ongoing: float
 
 
 class Pod:
@@ -35,31 +52,58 @@ class Pod:
         self.path = f"/api/v1/namespaces/{meta['namespace']}/pods/{self.name}"
         self.told_to_end = threading.Event()
         self.grace_s = 0.0
+        self.restarts = 0
+        self.process: subprocess.Popen[bytes] | None = None
+        [self.port] = free_ports(1)
         threading.Thread(target=self._live, daemon=True).start()
 
     def end(self, grace_s: float) -> None:
         self.grace_s = grace_s
         self.told_to_end.set()
 
+    def ongoing(self) -> float:
+        """Requests that its worker is working on; 0 when there is none any more."""
+        try:
+            text = requests.get(f"http://{POD_IP}:{self.port}/metrics", timeout=2).text
+        except requests.RequestException:
+            return 0.0
+        lines = [line for line in text.splitlines() if line.startswith(ONGOING)]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
     def _live(self) -> None:
+        if self._container()["image"] == MISSING_IMAGE:
+            waiting = {"reason": "ErrImagePull", "message": f"{MISSING_IMAGE}: not found"}
+            self._say("Pending", False, {"waiting": waiting})
+            self.told_to_end.wait()
+            self._remove()
+            return
         restarts = self.pod["spec"].get("restartPolicy") != "Never"
         code: int | None = None
         while not self.told_to_end.is_set():
-            process = self._start()
-            self._say("Running", True)
-            code = self._watch(process)
+            self.process = self._start()
+            self._say("Running", True, {"running": {}})
+            code = self._watch(self.process)
             if code == 0 or not restarts:
                 break
-            self._say("Running", False)
+            self.restarts += 1
+            waiting = {"reason": "CrashLoopBackOff", "message": f"exit code {code}"}
+            self._say("Running", False, {"waiting": waiting})
             self.told_to_end.wait(RESTART_PAUSE_S)
         if not self.told_to_end.is_set():
-            self._say("Succeeded" if code == 0 else "Failed", False)
+            ended = {"terminated": {"exitCode": code or 0}}
+            self._say("Succeeded" if code == 0 else "Failed", False, ended)
             self.told_to_end.wait()
         self._remove()
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _container(self) -> Json:
         [container] = [c for c in self.pod["spec"]["containers"] if c["name"] == "worker"]
+        return container
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        container = self._container()
         command = [*container.get("command", []), *container.get("args", [])]
+        if "worker" in command:
+            command += ["--admin-addr", f"{POD_IP}:{self.port}"]
         environ = {**os.environ, processes.MARK: self.kubelet.mark, **self._env(container)}
         with (self.kubelet.folder / f"{self.name}.log").open("ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environ)
@@ -93,12 +137,18 @@ class Pod:
             ended.join()
         return process.returncode
 
-    def _say(self, phase: str, ready: bool) -> None:
+    def _say(self, phase: str, ready: bool, state: Json) -> None:
+        container = self._container()
+        worker = {
+            "name": "worker", "image": container["image"], "imageID": "", "ready": ready,
+            "restartCount": self.restarts, "state": state,
+        }  # fmt: skip
         is_ready = "True" if ready else "False"
         self.kubelet.insist("PATCH", f"{self.path}/status", {
             "metadata": {"uid": self.uid},
             "status": {
                 "phase": phase,
+                "containerStatuses": [worker],
                 "podIP": POD_IP,
                 "podIPs": [{"ip": POD_IP}],
                 "conditions": [
@@ -120,6 +170,7 @@ class Kubelet:
         self.folder: Path = plane.folder / "pods"
         self.folder.mkdir()
         self.pods: dict[str, Pod] = {}
+        self.deletions: list[Deletion] = []
         self.stopping = threading.Event()
 
     def start(self) -> Kubelet:
@@ -138,6 +189,15 @@ class Kubelet:
         self.stopping.set()
         for pod in list(self.pods.values()):
             pod.end(0)
+
+    def kill_9(self, name: str) -> bool:
+        """Ends what runs in a pod, as the kernel does when memory is short; False: nothing does."""
+        [pod] = [pod for pod in self.pods.values() if pod.name == name]
+        process = pod.process
+        if process is None or process.poll() is not None:
+            return False
+        process.kill()
+        return True
 
     def log_tails(self) -> str:
         """The ends of what the pods printed."""
@@ -187,5 +247,10 @@ class Kubelet:
         mine = self.pods.get(meta["uid"])
         if mine is None:
             mine = self.pods[meta["uid"]] = Pod(self, pod)
-        if "deletionTimestamp" in meta:
+        if "deletionTimestamp" in meta and not mine.told_to_end.is_set():
+            conditions = pod.get("status", {}).get("conditions", [])
+            disrupted = any(it["type"] == "DisruptionTarget" for it in conditions)
+            self.deletions.append(
+                Deletion(meta["namespace"], meta["name"], disrupted, mine.ongoing())
+            )
             mine.end(meta.get("deletionGracePeriodSeconds", 30))

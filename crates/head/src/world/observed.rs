@@ -44,6 +44,8 @@ pub struct Worker {
     pub away: bool,
     /// It was away and is back: until then its replacements are kept.
     pub trusted_at_ms: Option<u64>,
+    /// Replicas that failed here, in a row, of versions that run elsewhere.
+    pub failures: u32,
     /// Every replica in the process.
     pub replicas: BTreeMap<ReplicaId, ReplicaReport>,
 }
@@ -192,6 +194,7 @@ impl Worker {
             heard_ms: _,
             away: _,
             trusted_at_ms: _,
+            failures: _,
             disconnected_since_ms,
             replicas,
         } = self;

@@ -24,6 +24,7 @@ impl World {
                 .unwrap_or(now.ms)
         });
         worker.heard_ms = now.ms;
+        worker.failures = before.map_or(0, |before| before.failures);
         worker.trusted_at_ms = match before {
             Some(before) if before.away => Some(now.ms + WORKER_TRUSTED_MS),
             Some(before) => before.trusted_at_ms,
@@ -99,6 +100,7 @@ impl World {
             .map_or("", |report| &report.message)
             .to_owned();
         self.note(id, replica_id, step, &message, now);
+        self.count_for_worker(id, replica_id, step);
         let Some(deployment) = self.deployment_mut(id) else {
             return;
         };
@@ -155,6 +157,40 @@ impl World {
             }
             Step::DiedLeaving => replica.phase = Phase::Stopping,
             Step::Gone => self.bury(id, replica_id),
+        }
+    }
+
+    /// A worker where replicas fail of a version that answers elsewhere may itself be what is wrong.
+    fn count_for_worker(&mut self, id: &DeploymentId, replica_id: &ReplicaId, step: Step) {
+        let failed = match step {
+            Step::Started | Step::Recovered => false,
+            Step::FailedToStart | Step::Died | Step::BecameUnhealthy => true,
+            Step::Stay
+            | Step::VanishedStarting
+            | Step::Vanished
+            | Step::LeavesByItself
+            | Step::DiedLeaving
+            | Step::Gone => return,
+        };
+        let Some(deployment) = self.deployment_mut(id) else {
+            return;
+        };
+        let Some(replica) = deployment.replicas.get(replica_id) else {
+            return;
+        };
+        let answers_elsewhere = deployment.replicas.values().any(|other| {
+            other.worker != replica.worker
+                && other.spec.code_version == replica.spec.code_version
+                && other.phase.is_answering()
+        });
+        let worker = replica.worker.clone();
+        let Some(worker) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        if !failed {
+            worker.failures = 0;
+        } else if answers_elsewhere {
+            worker.failures = worker.failures.saturating_add(1);
         }
     }
 

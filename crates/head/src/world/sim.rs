@@ -200,6 +200,7 @@ impl Sim {
             assignment_version: worker.assignment.version,
             draining: worker.draining,
             draining_since_ms: None,
+            failures: 0,
             heard_ms: 0,
             disconnected_since_ms: None,
             away: false,

@@ -1,6 +1,6 @@
 //! What the provisioner says of the workers that it can make and of those that go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::observed::Worker;
 use super::rollout::DRAIN_REPLACE_MS_MAX;
@@ -13,6 +13,8 @@ pub struct Supply {
     pub on_demand: bool,
     /// Pods that are about to go, and how long their replicas are kept for replacements.
     pub leaving: BTreeMap<String, u64>,
+    /// Of those, the ones that stay when they are empty, and may be used again.
+    pub resting: BTreeSet<String>,
     /// Why no more workers come; empty: nothing is in the way.
     pub trouble: String,
 }
@@ -37,6 +39,8 @@ pub struct PodWorker {
     pub draining: bool,
     /// It has a session.
     pub connected: bool,
+    /// Replicas that failed there, in a row, of versions that run elsewhere.
+    pub failures: u32,
 }
 
 // === impl World ===
@@ -48,6 +52,10 @@ impl World {
             if supply.takes_away(worker) {
                 worker.draining = true;
                 worker.draining_since_ms.get_or_insert(now.ms);
+            } else if self.supply.is_resting(worker) {
+                // It is used again. One that ends by itself says so within a second.
+                worker.draining = false;
+                worker.draining_since_ms = None;
             }
         }
         self.supply = supply;
@@ -91,6 +99,7 @@ impl World {
                 replicas: assigned.max(worker.replicas.len()),
                 draining: worker.draining,
                 connected: worker.disconnected_since_ms.is_none(),
+                failures: worker.failures,
             };
             Some((worker.pod()?.to_owned(), worker_view))
         });
@@ -109,5 +118,11 @@ impl Supply {
     pub fn takes_away(&self, worker: &Worker) -> bool {
         let pod = worker.pod();
         pod.is_some_and(|pod| self.leaving.contains_key(pod))
+    }
+
+    /// Whether the worker's pod stays when it is empty.
+    pub fn is_resting(&self, worker: &Worker) -> bool {
+        let pod = worker.pod();
+        pod.is_some_and(|pod| self.resting.contains(pod))
     }
 }

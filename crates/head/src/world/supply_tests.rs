@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::fixtures::{V1, Version, application, at, config};
+use super::observed::ReportedState;
 use super::resources::CPU;
 use super::sim::Sim;
 use super::supply::Supply;
@@ -19,6 +20,7 @@ fn supply(leaving: &[&str], trouble: &str) -> Event {
         on_demand: true,
         leaving,
         trouble: trouble.to_owned(),
+        ..Supply::default()
     })
 }
 
@@ -101,4 +103,51 @@ fn a_pod_that_is_gone_takes_its_worker_along_at_once() {
     sim.observe(Event::PodGone("pod-of-worker1".to_owned()));
     assert!(sim.world.workers.is_empty());
     assert_eq!(sim.head_step().unplaced.len(), 1);
+}
+
+#[test]
+fn a_resting_pod_gives_its_replica_away_is_not_retired_and_may_be_used_again() {
+    let mut sim = one_full_worker();
+    let resting = |pods: &[&str]| {
+        Event::Supplied(Supply {
+            on_demand: true,
+            leaving: pods
+                .iter()
+                .map(|pod| ((*pod).to_owned(), KEEP_MS))
+                .collect(),
+            resting: pods.iter().map(|pod| (*pod).to_owned()).collect(),
+            ..Supply::default()
+        })
+    };
+    sim.observe(resting(&["pod-of-worker1"]));
+    let new = sim.add_worker(1.0);
+    sim.settle();
+    let workers = sim.world.demand(&[], at(sim.now_ms)).workers;
+    assert_eq!(workers["pod-of-worker1"].replicas, 0);
+    assert_eq!(workers[&format!("pod-of-{new}")].replicas, 1);
+    let retire = |sim: &Sim| {
+        let sources = crate::assignments::sources(&sim.world);
+        crate::assignments::assignment(&sources["worker1"], 1).retire
+    };
+    assert!(!retire(&sim));
+    sim.observe(resting(&[]));
+    assert!(sim.world.workers["worker1"].takes_replicas());
+    sim.observe(supply(&["pod-of-worker1"], ""));
+    assert!(retire(&sim), "one that leaves for good is");
+}
+
+#[test]
+fn failures_count_against_a_worker_where_the_same_version_answers_elsewhere() {
+    let mut sim = one_full_worker();
+    deploy(&mut sim, Version { target: 2, ..V1 });
+    let new = sim.add_worker(1.0);
+    sim.head_step();
+    sim.settle();
+    let failures = |sim: &Sim| sim.world.workers[&new].failures;
+    assert_eq!(failures(&sim), 0);
+    sim.afflict(&new, 0, ReportedState::Failed);
+    sim.report(&new);
+    assert_eq!(failures(&sim), 1);
+    sim.settle();
+    assert_eq!(failures(&sim), 0, "one that starts there clears it");
 }

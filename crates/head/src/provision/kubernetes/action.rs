@@ -11,6 +11,10 @@ pub enum Action {
     Create { group: String },
     /// Take its replicas away, then the pod.
     Drain { uid: String, name: String },
+    /// Take its replicas away and keep it as it is.
+    Rest { uid: String, name: String },
+    /// Give it replicas again.
+    Wake { uid: String, name: String },
     /// Delete exactly this pod.
     Delete { uid: String, name: String },
 }
@@ -28,6 +32,14 @@ pub enum Reason {
     MakesUp,
     /// The template changed: a pod of the new one is there.
     OldTemplate,
+    /// The template changed: a whole set of pods of the new one comes first.
+    NewTemplate { have: u32, want: u32 },
+    /// The template changed: all pods of the new one are there.
+    AllThere { count: u32 },
+    /// Its template is in force again.
+    InForceAgain,
+    /// The pods of the new template have done without it for that long.
+    Baked { ms: u64 },
     /// Its node is cordoned, and a pod elsewhere is there.
     Cordoned,
     /// Its group is not in the file any more.
@@ -56,6 +68,8 @@ impl fmt::Display for Planned {
         match &self.action {
             Action::Create { group } => write!(f, "create a pod of group {group}")?,
             Action::Drain { name, .. } => write!(f, "drain pod {name}")?,
+            Action::Rest { name, .. } => write!(f, "empty pod {name} and keep it")?,
+            Action::Wake { name, .. } => write!(f, "use pod {name} again")?,
             Action::Delete { name, .. } => write!(f, "delete pod {name}")?,
         }
         write!(f, ": {}", self.reason)
@@ -77,6 +91,18 @@ impl fmt::Display for Reason {
             }
             Reason::Cordoned => f.write_str("its node is cordoned"),
             Reason::OldTemplate => f.write_str("it is of an older template"),
+            Reason::NewTemplate { have, want } => {
+                write!(f, "{have} pods of the new template where {want} shall be")
+            }
+            Reason::AllThere { count } => write!(f, "all {count} pods of the new template run"),
+            Reason::InForceAgain => f.write_str("its template is in force again"),
+            Reason::Baked { ms } => {
+                write!(
+                    f,
+                    "the new template has done without it for {} s",
+                    ms / 1_000
+                )
+            }
             Reason::NoSuchGroup => f.write_str("its group is not configured any more"),
             Reason::Idle { ms } => write!(f, "no replicas for {} s", ms / 1_000),
             Reason::Unneeded => f.write_str("nobody waits for it any more"),

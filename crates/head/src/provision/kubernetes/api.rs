@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::manifest::{
-    CLUSTER_LABEL, GROUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL, Owner, owner_name, owner_reference,
+    CLUSTER_LABEL, GROUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL, Owner, TEMPLATE_ANNOTATION,
+    owner_name, owner_reference,
 };
 
 /// A call that takes longer has failed; whether it had an effect, the watch will tell.
@@ -94,6 +95,18 @@ impl ClusterApi {
             .map_err(|error| CallError::Refused(format!("template: {error}")))?;
         call(self.raw_pods.create(&PostParams::default(), &object)).await?;
         Ok(())
+    }
+
+    /// What the pod says that it was made from; None: nothing.
+    pub async fn carried_template(
+        &self,
+        name: &str,
+        uid: &str,
+    ) -> Result<Option<String>, CallError> {
+        let found = call(self.pods.get_metadata(name)).await?.metadata;
+        let same = found.uid.as_deref() == Some(uid);
+        let annotations = found.annotations.filter(|_| same);
+        Ok(annotations.and_then(|mut all| all.remove(TEMPLATE_ANNOTATION)))
     }
 
     /// Deletes the pod if it is still the same one; one that is gone is fine.

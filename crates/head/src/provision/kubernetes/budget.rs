@@ -28,7 +28,8 @@ pub fn budgets(
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     for (uid, pod) in pods {
         let counts_here = match survey.standing(uid) {
-            Standing::Joined { .. } => true,
+            // One that rests is ready, and the selector finds it.
+            Standing::Joined { .. } | Standing::Resting { .. } => true,
             Standing::Starting => {
                 let waited = ledger.away_ms(uid, now_ms);
                 pod.stage != Stage::Unschedulable && waited < AWAITED_MS_MAX

@@ -4,13 +4,10 @@
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use thiserror::Error;
 
-use super::manifest::generation_of;
-use super::quantity;
-use crate::world::Resources;
-use crate::world::resources::{CPU, GPU, MEMORY};
+use super::template::{RawResources, Template};
 
 /// Groups of one cluster.
 pub const GROUPS_MAX: usize = 64;
@@ -21,17 +18,8 @@ pub const GROUP_PODS_MAX: u32 = 1_000;
 /// A group's name becomes a part of pod names.
 pub const GROUP_NAME_CHARS_MAX: usize = 20;
 
-/// The container that runs the worker.
-pub const WORKER_CONTAINER: &str = "worker";
-
-/// What a pod gets to end when the template does not say.
-pub const GRACE_SECONDS: u64 = 60;
-
-/// Less would not let a worker hand its replicas over.
-pub const GRACE_SECONDS_MIN: u64 = 15;
-
-/// The longest idle timeout that is taken: a week.
-const IDLE_SECONDS_MAX: f64 = 604_800.0;
+/// The longest time that is taken: a week.
+const SECONDS_MAX: f64 = 604_800.0;
 
 /// Pods of one kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,16 +35,24 @@ pub struct Group {
     pub idle_timeout_ms: u64,
     /// Pods that are kept free beyond the demand.
     pub headroom: u32,
-    /// What one pod offers.
-    pub resources: Resources,
-    /// Bytes; 0: not limited.
-    pub memory_bytes: u64,
-    /// A PodTemplateSpec, kept as it was given: fields that we do not know are passed on.
-    pub template: Value,
-    /// Changes with the template.
-    pub generation: String,
-    /// What a pod gets to end.
-    pub grace_ms: u64,
+    /// How a new template takes over.
+    pub strategy: Strategy,
+    /// Pods beyond the others while a template is rolled out.
+    pub surge: u32,
+    /// A pod whose worker does not join within this is replaced.
+    pub startup_ms: u64,
+    /// What its pods are made from.
+    pub template: Template,
+}
+
+/// How a new template takes over from the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// A few pods at a time.
+    Rolling,
+    /// All pods of the new one come before any of the old one is left; those stay as they are,
+    /// empty, for a while.
+    BlueGreen { bake_ms: u64 },
 }
 
 /// The file is not right.
@@ -83,22 +79,45 @@ struct RawGroup {
     idle_timeout_s: f64,
     #[serde(default)]
     headroom: u32,
+    #[serde(default = "default_strategy")]
+    strategy: RawStrategy,
+    #[serde(default = "default_surge")]
+    surge: u32,
+    #[serde(default = "default_startup_timeout_s")]
+    startup_timeout_s: f64,
+    #[serde(default = "default_bake_s")]
+    bake_s: f64,
     resources: RawResources,
     template: Value,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawResources {
-    cpus: f64,
-    #[serde(default)]
-    gpus: f64,
-    #[serde(default)]
-    memory: Value,
+#[derive(Clone, Copy, Deserialize)]
+enum RawStrategy {
+    #[serde(rename = "rolling")]
+    Rolling,
+    #[serde(rename = "blueGreen")]
+    BlueGreen,
 }
 
 fn default_idle_timeout_s() -> f64 {
     60.0
+}
+
+fn default_strategy() -> RawStrategy {
+    RawStrategy::Rolling
+}
+
+fn default_surge() -> u32 {
+    1
+}
+
+/// Pulling a large image and starting takes minutes.
+fn default_startup_timeout_s() -> f64 {
+    600.0
+}
+
+fn default_bake_s() -> f64 {
+    300.0
 }
 
 /// Reads the file.
@@ -162,124 +181,40 @@ fn check(raw: RawGroup) -> Result<Group, String> {
             ));
         }
     }
-    if !(0.0..=IDLE_SECONDS_MAX).contains(&raw.idle_timeout_s) {
+    if raw.surge == 0 || raw.surge > raw.max {
         return Err(format!(
-            "idle_timeout_s: {}, allowed are 0 to {IDLE_SECONDS_MAX}",
-            raw.idle_timeout_s
+            "surge: {}, allowed are 1 to max ({})",
+            raw.surge, raw.max
         ));
     }
-    let memory_bytes = memory(&raw.resources.memory)?;
-    let resources = resources(&raw.resources, memory_bytes)?;
-    let (template, grace_s) = check_template(raw.template)?;
-    let generation = generation_of(&template, &resources);
+    let idle_timeout_ms = ms("idle_timeout_s", raw.idle_timeout_s, 0.0)?;
+    let startup_ms = ms("startup_timeout_s", raw.startup_timeout_s, 1.0)?;
+    let bake_ms = ms("bake_s", raw.bake_s, 0.0)?;
+    let strategy = match raw.strategy {
+        RawStrategy::Rolling => Strategy::Rolling,
+        RawStrategy::BlueGreen => Strategy::BlueGreen { bake_ms },
+    };
     Ok(Group {
         name: raw.name,
         min: raw.min,
         max: raw.max,
         priority: raw.priority,
-        idle_timeout_ms: (raw.idle_timeout_s * 1_000.0) as u64,
+        idle_timeout_ms,
         headroom: raw.headroom,
-        resources,
-        memory_bytes,
-        template,
-        generation,
-        grace_ms: grace_s * 1_000,
+        strategy,
+        surge: raw.surge,
+        startup_ms,
+        template: Template::of(&raw.resources, raw.template)?,
     })
 }
 
-fn memory(value: &Value) -> Result<u64, String> {
-    let bytes = match value {
-        Value::Null => Some(0),
-        Value::Number(number) => number.as_u64(),
-        Value::String(text) => quantity::bytes(text),
-        Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-    };
-    bytes.ok_or_else(|| {
-        format!(
-            "resources.memory: {value}, allowed are bytes or an amount with Ki, Mi, Gi, Ti, k, M, \
-             G or T"
-        )
-    })
-}
-
-fn resources(raw: &RawResources, memory_bytes: u64) -> Result<Resources, String> {
-    if !(raw.cpus.is_finite() && raw.cpus > 0.0) {
-        return Err(format!("resources.cpus: {}, must be above 0", raw.cpus));
-    }
-    if !(raw.gpus.is_finite() && raw.gpus >= 0.0) {
-        return Err(format!("resources.gpus: {}, must be 0 or more", raw.gpus));
-    }
-    Ok(Resources::from_units([
-        (CPU, raw.cpus),
-        (GPU, raw.gpus),
-        (MEMORY, memory_bytes as f64),
-    ]))
-}
-
-/// The template with what we rely on, and the seconds that a pod gets to end.
-fn check_template(mut template: Value) -> Result<(Value, u64), String> {
-    let Some(object) = template.as_object_mut() else {
-        return Err("template: must be a PodTemplateSpec with `spec`".to_owned());
-    };
-    for key in ["name", "generateName", "namespace", "ownerReferences"] {
-        if object
-            .get("metadata")
-            .is_some_and(|meta| meta.get(key).is_some())
-        {
-            return Err(format!(
-                "template.metadata.{key}: is set by the head, leave it out"
-            ));
-        }
-    }
-    for (place, value) in [
-        ("metadata", object.get("metadata")),
-        (
-            "metadata.labels",
-            object.get("metadata").and_then(|meta| meta.get("labels")),
-        ),
-    ] {
-        if value.is_some_and(|value| !value.is_object()) {
-            return Err(format!("template.{place}: must be a mapping"));
-        }
-    }
-    let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else {
-        return Err("template.spec: must be a PodSpec".to_owned());
-    };
-    let containers = spec.get("containers").and_then(Value::as_array);
-    let is_worker = |container: &Value| container["name"] == WORKER_CONTAINER;
-    if !containers.is_some_and(|containers| containers.iter().any(is_worker)) {
+fn ms(field: &str, seconds: f64, min: f64) -> Result<u64, String> {
+    if !(min..=SECONDS_MAX).contains(&seconds) {
         return Err(format!(
-            "template.spec.containers: none is called `{WORKER_CONTAINER}`, which runs the worker"
+            "{field}: {seconds}, allowed are {min} to {SECONDS_MAX}"
         ));
     }
-    match spec.get("restartPolicy").and_then(Value::as_str) {
-        None => set(spec, "restartPolicy", "OnFailure".into()),
-        Some("OnFailure" | "Never") => {}
-        Some(other) => {
-            return Err(format!(
-                "template.spec.restartPolicy: {other}, allowed are OnFailure and Never: a worker \
-                 that has drained ends with 0 and must not be started again"
-            ));
-        }
-    }
-    let grace_s = match spec.get("terminationGracePeriodSeconds") {
-        None => GRACE_SECONDS,
-        Some(value) => value
-            .as_u64()
-            .filter(|seconds| *seconds >= GRACE_SECONDS_MIN)
-            .ok_or_else(|| {
-                format!(
-                    "template.spec.terminationGracePeriodSeconds: {value}, allowed are whole \
-                     seconds from {GRACE_SECONDS_MIN}"
-                )
-            })?,
-    };
-    set(spec, "terminationGracePeriodSeconds", grace_s.into());
-    Ok((template, grace_s))
-}
-
-fn set(spec: &mut Map<String, Value>, key: &str, value: Value) {
-    spec.insert(key.to_owned(), value);
+    Ok((seconds * 1_000.0) as u64)
 }
 
 #[cfg(test)]
@@ -302,9 +237,12 @@ workerGroups:
             (group.min, group.max, group.priority, group.headroom),
             (0, 2, 0, 0)
         );
-        assert_eq!((group.idle_timeout_ms, group.grace_ms), (60_000, 60_000));
-        assert_eq!(group.template["spec"]["restartPolicy"], "OnFailure");
-        assert_eq!(group.template["spec"]["terminationGracePeriodSeconds"], 60);
+        assert_eq!((group.idle_timeout_ms, group.startup_ms), (60_000, 600_000));
+        assert_eq!((group.strategy, group.surge), (Strategy::Rolling, 1));
+        assert_eq!(group.template.grace_ms, 60_000);
+        let spec = &group.template.pod["spec"];
+        assert_eq!(spec["restartPolicy"], "OnFailure");
+        assert_eq!(spec["terminationGracePeriodSeconds"], 60);
     }
 
     #[test]
@@ -333,6 +271,21 @@ workerGroups:
                 "max: 2",
                 "max: 2\n    maximum: 3",
                 "unknown field `maximum`",
+            ),
+            (
+                "max: 2",
+                "max: 2\n    surge: 3",
+                "surge: 3, allowed are 1 to max (2)",
+            ),
+            (
+                "max: 2",
+                "max: 2\n    startup_timeout_s: 0",
+                "startup_timeout_s: 0, allowed are 1 to 604800",
+            ),
+            (
+                "max: 2",
+                "max: 2\n    strategy: canary",
+                "unknown variant `canary`, expected one of rolling, blueGreen",
             ),
             ("cpus: 1", "cpus: 0", "resources.cpus: 0, must be above 0"),
             (

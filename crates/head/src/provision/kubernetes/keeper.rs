@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::action::{Action, Planned};
 use super::api::{CallError, ClusterApi};
 use super::budget::budgets;
+use super::generations::Generations;
 use super::groups::Group;
 use super::ledger::Ledger;
 use super::manifest::{self, Owner};
@@ -36,6 +37,9 @@ const BUDGET_PAUSE: Duration = Duration::from_secs(5);
 /// Of a pod's name: random characters at its end.
 const NAME_SUFFIX_CHARS: usize = 5;
 
+/// In what the API server says when a quota is used up.
+const QUOTA_WORDS: &str = "exceeded quota";
+
 /// How long replicas of a pod that we take away ourselves are kept for replacements: there is no
 /// hurry, but a place that never comes must not hold it for good.
 const OWN_REPLACE_MS_MAX: u64 = 600_000;
@@ -54,6 +58,9 @@ struct Shell {
     keeper: Keeper,
     api: ClusterApi,
     ledger: Ledger,
+    generations: Generations,
+    /// The groups with the templates that are in force.
+    groups: Vec<Group>,
     /// Pods of the last synced look that were alive.
     alive: BTreeSet<String>,
     supply: Supply,
@@ -93,9 +100,11 @@ impl Keeper {
         let (nodes_in, nodes) = watch::channel(Seen::default());
         let watching_nodes = follow(api.nodes.clone(), String::new(), NODES_PAUSE_MAX, nodes_in);
         let shell = Shell {
+            groups: self.groups.clone(),
             keeper: self,
             api,
             ledger: Ledger::default(),
+            generations: Generations::default(),
             alive: BTreeSet::new(),
             supply: Supply::default(),
             budgets: BTreeMap::new(),
@@ -142,16 +151,59 @@ impl Shell {
         }
         self.tell_gone(&seen.objects).await;
         self.ledger.forget(&seen.objects, now_ms);
-        let groups = &self.keeper.groups;
+        self.learn(&seen.objects).await;
         // Twice: how long a pod has been like that decides how it counts.
-        let first = Survey::of(groups, &seen.objects, demand, &self.ledger, now_ms);
+        let first = Survey::of(&self.groups, &seen.objects, demand, &self.ledger, now_ms);
         self.ledger.follow(&first, &seen.objects, now_ms);
+        self.judge(&seen.objects, demand, now_ms).await;
+        let groups = &self.groups;
         let survey = Survey::of(groups, &seen.objects, demand, &self.ledger, now_ms);
         let planned = plan(groups, &seen.objects, demand, &self.ledger, &survey, now_ms);
         self.carry_out(&planned).await;
         self.tell(seen, &survey).await;
         if demand.synced {
             self.keep_budgets(&seen.objects, &survey, now_ms).await;
+        }
+    }
+
+    /// Asks one pod of each earlier template what it was made from, once.
+    async fn learn(&mut self, pods: &Pods) {
+        self.generations.forget(pods);
+        while let Some((uid, pod)) = self.generations.unknown(&self.keeper.groups, pods) {
+            match self.api.carried_template(&pod.name, uid).await {
+                Ok(carried) => self.generations.learn(pod, carried.as_deref()),
+                Err(error) => {
+                    // The next look asks again.
+                    warn!(pod = pod.name, %error, "its template cannot be read");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Ends roll-outs that fail, and says so.
+    async fn judge(&mut self, pods: &Pods, demand: &Demand, now_ms: u64) {
+        let wanted = &self.keeper.groups;
+        let ended = self
+            .generations
+            .judge(wanted, pods, demand, &self.ledger, now_ms);
+        if ended.is_empty() {
+            return;
+        }
+        self.groups = self.generations.in_force(wanted);
+        for group in ended {
+            let Some(aborted) = self.generations.aborted().get(&group) else {
+                continue;
+            };
+            let note = format!("worker group {group}: {aborted}");
+            warn!("{note}");
+            let outcome = match self.api.owner().await {
+                Ok(owner) => self.api.warn(&owner, "RolloutAborted", &note).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = outcome {
+                warn!(%error, "the event cannot be written");
+            }
         }
     }
 
@@ -163,6 +215,8 @@ impl Shell {
             match &step.action {
                 Action::Create { group } => creations.push(group.as_str()),
                 Action::Drain { uid, .. } => self.ledger.drain(uid),
+                Action::Rest { uid, .. } => self.ledger.rest(uid),
+                Action::Wake { uid, .. } => self.ledger.wake(uid, self.now_ms()),
                 Action::Delete { uid, name } => {
                     self.ledger.deleting(uid, self.now_ms());
                     deletions.push((name, uid));
@@ -198,7 +252,7 @@ impl Shell {
         };
         let named: Vec<(String, &Group)> = creations
             .iter()
-            .filter_map(|name| self.keeper.groups.iter().find(|group| group.name == **name))
+            .filter_map(|name| self.groups.iter().find(|group| group.name == **name))
             .map(|group| (self.pod_name(group), group))
             .collect();
         let now_ms = self.now_ms();
@@ -241,6 +295,7 @@ impl Shell {
             match error {
                 CallError::Refused(_) | CallError::NotFound(_) => {
                     self.ledger.refused(&name, &group, reason.clone(), now_ms);
+                    self.note_failure(&group, &reason);
                 }
                 // It may exist.
                 CallError::Away(_) => self.ledger.unanswered(&group, reason.clone(), now_ms),
@@ -252,6 +307,15 @@ impl Shell {
                 }
                 self.warned.insert(group, reason);
             }
+        }
+    }
+
+    /// Other refusals than those for the number of pods are the template's.
+    fn note_failure(&mut self, group: &str, reason: &str) {
+        let held = self.groups.iter().find(|held| held.name == group);
+        if let Some(held) = held.filter(|_| !reason.contains(QUOTA_WORDS)) {
+            let generation = held.template.generation.clone();
+            self.ledger.failed(group, &generation, reason.to_owned());
         }
     }
 
@@ -272,22 +336,29 @@ impl Shell {
     /// Tells the head what goes and what is in the way, when that changed.
     async fn tell(&mut self, seen: &Seen<PodView>, survey: &Survey) {
         let grace_ms = |group: &str| {
-            let group = self.keeper.groups.iter().find(|held| held.name == group);
-            group.map_or(0, |group| group.grace_ms)
+            let group = self.groups.iter().find(|held| held.name == group);
+            group.map_or(0, |group| group.template.grace_ms)
         };
         let leaving = seen.objects.iter().filter_map(|(uid, pod)| {
             if pod.terminating {
                 // The other half is for the requests in flight.
                 Some((uid.clone(), grace_ms(&pod.group) / 2))
             } else {
-                let ours = self.ledger.is_draining(uid);
+                let ours = self.ledger.is_draining(uid) || self.ledger.is_resting(uid);
                 ours.then(|| (uid.clone(), OWN_REPLACE_MS_MAX))
             }
         });
         let supply = Supply {
             on_demand: true,
             leaving: leaving.collect(),
-            trouble: trouble(&seen.trouble, &self.ledger, survey),
+            resting: self.ledger.resting().clone(),
+            trouble: trouble(
+                &seen.trouble,
+                &self.ledger,
+                &self.generations,
+                survey,
+                &seen.objects,
+            ),
         };
         if supply != self.supply {
             self.supply.clone_from(&supply);
@@ -299,7 +370,7 @@ impl Shell {
         if Instant::now() < self.budgets_after {
             return;
         }
-        let wanted = budgets(&self.keeper.groups, pods, &self.ledger, survey, now_ms);
+        let wanted = budgets(&self.groups, pods, &self.ledger, survey, now_ms);
         let changed: Vec<(String, Option<u32>)> = self
             .keeper
             .groups

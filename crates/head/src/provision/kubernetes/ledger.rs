@@ -12,6 +12,9 @@ pub const CREATION_SEEN_MS_MAX: u64 = 30_000;
 /// A deletion that shows no effect is asked for again.
 pub const DELETION_RETRY_MS: u64 = 10_000;
 
+/// The head hears within this time that a pod takes replicas again.
+const WAKING_MS_MAX: u64 = 10_000;
+
 /// The pause after a group's first refusal; it doubles.
 const REFUSAL_PAUSE_MS_MIN: u64 = 1_000;
 
@@ -33,8 +36,25 @@ pub struct Ledger {
     away: BTreeMap<String, u64>,
     /// Since when each pod has been as it is.
     spells: BTreeMap<String, (Spell, u64)>,
+    /// Pods of a template that was replaced, which are kept for a while.
+    resting: BTreeSet<String>,
+    /// Pods that take replicas again, since when: the head may not know it yet.
+    waking: BTreeMap<String, u64>,
+    /// Since when pods have waited for something that does not come, an image for example.
+    stuck: BTreeMap<String, u64>,
     /// By group.
     refusals: BTreeMap<String, Refusal>,
+    /// By group and generation: pods that did not come to life, since the last one that did. As
+    /// many as there are templates while the head runs: a few.
+    failures: BTreeMap<(String, String), Failures>,
+}
+
+/// Pods of one generation that did not come to life, in a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failures {
+    pub times: u32,
+    /// Why the last one did not.
+    pub reason: String,
 }
 
 /// What a pod has been for a while, as far as that decides anything.
@@ -46,6 +66,8 @@ pub enum Spell {
     Unneeded,
     /// It has no replicas.
     Idle,
+    /// It has given its replicas away and is kept.
+    Rested,
     /// It has work, is waited for, or is on its way out.
     Busy,
 }
@@ -83,9 +105,57 @@ impl Ledger {
         self.pause(group, reason, now_ms);
     }
 
+    /// A pod of that generation did not come to life, for a reason that lies in its template.
+    pub fn failed(&mut self, group: &str, generation: &str, reason: String) {
+        let key = (group.to_owned(), generation.to_owned());
+        let times = self.failures.get(&key).map_or(0, |failures| failures.times);
+        let times = times.saturating_add(1);
+        self.failures.insert(key, Failures { times, reason });
+    }
+
+    /// The failures of a generation since one of its pods came to life.
+    pub fn failures(&self, group: &str, generation: &str) -> Option<&Failures> {
+        self.failures
+            .get(&(group.to_owned(), generation.to_owned()))
+    }
+
     /// The pod shall go: its replicas leave, then it is deleted.
     pub fn drain(&mut self, uid: &str) {
+        self.resting.remove(uid);
         self.draining.insert(uid.to_owned());
+    }
+
+    /// Its replicas shall leave, and it stays.
+    pub fn rest(&mut self, uid: &str) {
+        self.waking.remove(uid);
+        self.resting.insert(uid.to_owned());
+    }
+
+    /// It takes replicas again.
+    pub fn wake(&mut self, uid: &str, now_ms: u64) {
+        self.resting.remove(uid);
+        self.waking.insert(uid.to_owned(), now_ms);
+    }
+
+    /// Whether it is kept without replicas.
+    pub fn is_resting(&self, uid: &str) -> bool {
+        self.resting.contains(uid)
+    }
+
+    /// Pods that are kept without replicas.
+    pub fn resting(&self) -> &BTreeSet<String> {
+        &self.resting
+    }
+
+    /// Whether it takes replicas again and the head may not know it yet.
+    pub fn is_waking(&self, uid: &str) -> bool {
+        self.waking.contains_key(uid)
+    }
+
+    /// How long the pod has waited for something that does not come.
+    pub fn stuck_ms(&self, uid: &str, now_ms: u64) -> u64 {
+        let since = self.stuck.get(uid);
+        since.map_or(0, |since| now_ms.saturating_sub(*since))
     }
 
     /// Its deletion was asked for.
@@ -150,14 +220,25 @@ impl Ledger {
         self.joined.retain(|uid| pods.contains_key(uid));
         self.away.retain(|uid, _| pods.contains_key(uid));
         self.spells.retain(|uid, _| pods.contains_key(uid));
+        self.stuck.retain(|uid, _| pods.contains_key(uid));
+        self.resting.retain(|uid| pods.contains_key(uid));
+        self.waking.retain(|uid, since| {
+            pods.contains_key(uid) && now_ms.saturating_sub(*since) < WAKING_MS_MAX
+        });
     }
 
     /// Follows how the pods are.
     pub fn follow(&mut self, survey: &Survey, pods: &Pods, now_ms: u64) {
         for (uid, pod) in pods {
             let standing = survey.standing(uid);
-            if matches!(standing, Standing::Joined { .. }) {
-                self.joined.insert(uid.clone());
+            if matches!(standing, Standing::Joined { .. }) && self.joined.insert(uid.clone()) {
+                let key = (pod.group.clone(), pod.generation.clone());
+                self.failures.remove(&key);
+            }
+            if pod.waits.as_ref().is_some_and(|wait| wait.is_stuck) {
+                self.stuck.entry(uid.clone()).or_insert(now_ms);
+            } else {
+                self.stuck.remove(uid);
             }
             if standing == Standing::Starting {
                 self.away.entry(uid.clone()).or_insert(now_ms);
@@ -171,7 +252,10 @@ impl Ledger {
                 let is_news = standing == Standing::Ended && !self.joined.contains(uid);
                 if is_news {
                     let reason = format!("pod {} ended before its worker joined", pod.name);
-                    self.pause(&pod.group, reason, now_ms);
+                    self.pause(&pod.group, reason.clone(), now_ms);
+                    if !pod.terminating {
+                        self.failed(&pod.group, &pod.generation, reason);
+                    }
                 }
             }
         }
@@ -192,7 +276,11 @@ impl Ledger {
 fn spell(standing: Standing, stage: Stage, needed: bool) -> Spell {
     match standing {
         Standing::Joined { replicas: 0 } => Spell::Idle,
-        Standing::Joined { .. } | Standing::Leaving | Standing::Ended => Spell::Busy,
+        Standing::Resting { replicas: 0 } => Spell::Rested,
+        Standing::Joined { .. }
+        | Standing::Resting { .. }
+        | Standing::Leaving
+        | Standing::Ended => Spell::Busy,
         Standing::Starting => match stage {
             Stage::Unschedulable => Spell::Unschedulable,
             Stage::Pending if !needed => Spell::Unneeded,

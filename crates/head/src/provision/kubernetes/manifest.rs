@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::groups::{Group, WORKER_CONTAINER};
+use super::groups::Group;
+use super::template::WORKER_CONTAINER;
 use crate::world::Resources;
 use crate::world::resources::{CPU, GPU};
 
@@ -13,6 +14,8 @@ pub const CLUSTER_LABEL: &str = "mobula.dev/cluster";
 pub const GROUP_LABEL: &str = "mobula.dev/group";
 /// Which template it was made from.
 pub const GENERATION_LABEL: &str = "mobula.dev/generation";
+/// The template itself, so that whoever finds the pod can make another one like it.
+pub const TEMPLATE_ANNOTATION: &str = "mobula.dev/template";
 /// The label by which others see who manages an object.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Its value.
@@ -59,7 +62,7 @@ pub fn owner_reference(owner: &Owner) -> Value {
 
 /// The pod to create.
 pub fn pod(group: &Group, cluster: &str, owner: &Owner, name: &str) -> Value {
-    let mut pod = group.template.clone();
+    let mut pod = group.template.pod.clone();
     pod["apiVersion"] = "v1".into();
     pod["kind"] = "Pod".into();
     let mut metadata = object(pod.get("metadata"));
@@ -67,12 +70,18 @@ pub fn pod(group: &Group, cluster: &str, owner: &Owner, name: &str) -> Value {
     for (key, value) in [
         (CLUSTER_LABEL, cluster),
         (GROUP_LABEL, &group.name),
-        (GENERATION_LABEL, &group.generation),
+        (GENERATION_LABEL, &group.template.generation),
         (MANAGED_BY_LABEL, MANAGED_BY),
     ] {
         labels.insert(key.to_owned(), value.into());
     }
+    let mut annotations = object(metadata.get("annotations"));
+    annotations.insert(
+        TEMPLATE_ANNOTATION.to_owned(),
+        group.template.carried().into(),
+    );
     metadata.insert("name".to_owned(), name.into());
+    metadata.insert("annotations".to_owned(), annotations.into());
     metadata.insert("labels".to_owned(), labels.into());
     metadata.insert(
         "ownerReferences".to_owned(),
@@ -98,9 +107,15 @@ fn add_env(container: &mut Value, group: &Group) {
         ("MOBULA_NODE_NAME", field("spec.nodeName")),
     ];
     let offers = [
-        ("MOBULA_CPUS", group.resources.units(CPU).to_string()),
-        ("MOBULA_GPUS", group.resources.units(GPU).to_string()),
-        ("MOBULA_MEMORY", group.memory_bytes.to_string()),
+        (
+            "MOBULA_CPUS",
+            group.template.resources.units(CPU).to_string(),
+        ),
+        (
+            "MOBULA_GPUS",
+            group.template.resources.units(GPU).to_string(),
+        ),
+        ("MOBULA_MEMORY", group.template.memory_bytes.to_string()),
     ];
     let given = container["env"].as_array().cloned().unwrap_or_default();
     let is_given = |name: &str| given.iter().any(|entry| entry["name"] == name);
@@ -130,6 +145,7 @@ fn object(value: Option<&Value>) -> Map<String, Value> {
 mod tests {
     use super::*;
     use crate::provision::kubernetes::groups::parse;
+    use crate::provision::kubernetes::template::Template;
 
     const FILE: &str = r#"
 workerGroups:
@@ -156,6 +172,12 @@ workerGroups:
         assert_eq!(pod["metadata"]["labels"]["team"], "search");
         assert_eq!(pod["metadata"]["labels"][GROUP_LABEL], "small");
         assert_eq!(pod["metadata"]["ownerReferences"][0]["uid"], "u1");
+        let carried = pod["metadata"]["annotations"][TEMPLATE_ANNOTATION].as_str();
+        assert_eq!(
+            Template::from_carried(carried.unwrap(), &group.template.generation).as_ref(),
+            Some(&group.template),
+            "whoever finds the pod can make another one like it"
+        );
         assert_eq!(pod["spec"]["newField"]["of"][2], "release");
         assert_eq!(pod["spec"]["containers"][0], json!({"name": "side"}));
         let env = pod["spec"]["containers"][1]["env"].as_array().unwrap();
@@ -175,7 +197,7 @@ workerGroups:
 
     #[test]
     fn only_the_template_and_what_it_offers_make_a_generation() {
-        let generation = |file: &str| parse(file).unwrap()[0].generation.clone();
+        let generation = |file: &str| parse(file).unwrap()[0].template.generation.clone();
         let one = generation(FILE);
         assert_eq!(
             one,

@@ -7,6 +7,7 @@
 pub mod action;
 mod api;
 pub mod budget;
+mod generations;
 pub mod groups;
 mod keeper;
 pub mod ledger;
@@ -14,10 +15,16 @@ pub mod manifest;
 pub mod plan;
 pub mod pods;
 mod quantity;
+mod roll;
 pub mod survey;
+pub mod template;
 mod trouble;
 mod watch;
 
+#[cfg(test)]
+mod generations_tests;
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod plan_tests;
 

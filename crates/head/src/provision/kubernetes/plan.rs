@@ -19,28 +19,19 @@ pub const CREATIONS_PER_PLAN_MAX: usize = 32;
 /// timeout if that is shorter: demand that comes and goes within it moves nothing.
 pub const UNNEEDED_MS: u64 = 5_000;
 
-/// A pod whose worker does not join within this time is replaced: pulling a large image and
-/// starting takes minutes.
-pub const STARTUP_MS_MAX: u64 = 600_000;
-
-/// A worker that lost its session is back within this time, or never had one.
-const REJOIN_MS_MAX: u64 = 30_000;
-
-/// New pods beyond the others while a template is rolled out.
-pub const SURGE: u32 = 1;
-
-struct Planner<'a> {
-    groups: &'a [Group],
-    pods: &'a Pods,
-    demand: &'a Demand,
-    ledger: &'a Ledger,
-    survey: &'a Survey,
-    now_ms: u64,
-    planned: Vec<Planned>,
+/// Makes one plan.
+pub(super) struct Planner<'a> {
+    pub(super) groups: &'a [Group],
+    pub(super) pods: &'a Pods,
+    pub(super) demand: &'a Demand,
+    pub(super) ledger: &'a Ledger,
+    pub(super) survey: &'a Survey,
+    pub(super) now_ms: u64,
+    pub(super) planned: Vec<Planned>,
     /// What this plan adds to each group's count.
-    added: BTreeMap<String, u32>,
+    pub(super) added: BTreeMap<String, u32>,
     /// What it takes from it.
-    taken: BTreeMap<String, u32>,
+    pub(super) taken: BTreeMap<String, u32>,
 }
 
 /// Decides. An unsynced demand decides nothing; the pods must be those of a synced watch.
@@ -89,7 +80,7 @@ impl Planner<'_> {
                 Standing::Leaving if self.ledger.is_draining(uid) && !pod.terminating && empty => {
                     self.delete(uid, pod, Reason::Drained);
                 }
-                Standing::Starting | Standing::Joined { .. } => {
+                Standing::Starting | Standing::Joined { .. } | Standing::Resting { .. } => {
                     if !self.groups.iter().any(|group| group.name == pod.group) {
                         self.drain(uid, &pod.group, Reason::NoSuchGroup);
                     }
@@ -103,16 +94,16 @@ impl Planner<'_> {
     fn meet_demand(&mut self) {
         let mut fresh: Vec<(usize, Resources)> = Vec::new();
         for need in &self.survey.unmet {
-            let room = fresh
-                .iter_mut()
-                .find(|(group, free)| free.has_room_for(need, &self.groups[*group].resources));
+            let room = fresh.iter_mut().find(|(group, free)| {
+                free.has_room_for(need, &self.groups[*group].template.resources)
+            });
             if let Some((_, free)) = room {
                 free.take(need);
                 continue;
             }
             if let Some(index) = self.group_for(need) {
                 let group = &self.groups[index];
-                let mut free = group.resources.clone();
+                let mut free = group.template.resources.clone();
                 free.take(need);
                 fresh.push((index, free));
                 self.create(group, Reason::NoRoom { need: need.clone() });
@@ -126,7 +117,7 @@ impl Planner<'_> {
         (0..self.groups.len())
             .filter(|index| {
                 let group = &self.groups[*index];
-                group.resources.has_room_for(need, &group.resources)
+                group.template.resources.has_room_for(need, &group.template.resources)
                     && self.may_grow(group, 0)
                     // One that is empty and was not taken shows that another would not help:
                     // labels keep the replica away.
@@ -134,7 +125,7 @@ impl Planner<'_> {
             })
             .min_by_key(|index| {
                 let group = &self.groups[*index];
-                let wasted_gpus = group.resources.parts(GPU) - need.parts(GPU);
+                let wasted_gpus = group.template.resources.parts(GPU) - need.parts(GPU);
                 (std::cmp::Reverse(group.priority), wasted_gpus, *index)
             })
     }
@@ -152,53 +143,6 @@ impl Planner<'_> {
             let headroom = group.headroom;
             self.create(group, Reason::Headroom { free, headroom });
             free += 1;
-        }
-    }
-
-    /// A changed template, or a node that is about to be drained: a new pod comes, then an old
-    /// one drains, one after the other.
-    fn roll(&mut self, group: &Group) {
-        let old = self.joined(group).filter(|(_, pod, _)| is_old(group, pod));
-        // The one with the fewest replicas is the quickest to go.
-        let Some((uid, pod, replicas)) = old.min_by_key(|(_, _, replicas)| *replicas) else {
-            return self.drop_old_starters(group);
-        };
-        let uid = uid.clone();
-        let reason = if pod.cordoned {
-            Reason::Cordoned
-        } else {
-            Reason::OldTemplate
-        };
-        let leaving = self.pods.iter().any(|(uid, pod)| {
-            pod.group == group.name && self.survey.standing(uid) == Standing::Leaving
-        });
-        let fresh = self
-            .joined(group)
-            .any(|(_, pod, n)| n == 0 && !is_old(group, pod));
-        let not_needed = replicas == 0 && self.count(group) > group.min;
-        if fresh || not_needed {
-            // One at a time, so that the replicas of one find the room of the new one.
-            if !leaving {
-                self.drain(&uid, &group.name, reason);
-            }
-        } else if !leaving && self.coming(group) == 0 && self.may_grow(group, SURGE) {
-            self.create(group, Reason::MakesUp);
-        }
-    }
-
-    fn drop_old_starters(&mut self, group: &Group) {
-        let old = self.pods.iter().filter(|(uid, pod)| {
-            let waited = self.ledger.away_ms(uid, self.now_ms);
-            let may_serve = pod.stage == Stage::Running
-                && (self.ledger.has_joined(uid) || waited < REJOIN_MS_MAX);
-            pod.group == group.name
-                && pod.generation != group.generation
-                && !may_serve
-                && self.survey.standing(uid) == Standing::Starting
-        });
-        let old: Vec<String> = old.map(|(uid, _)| uid.clone()).collect();
-        for uid in old {
-            self.drain(&uid, &group.name, Reason::OldTemplate);
         }
     }
 
@@ -221,7 +165,7 @@ impl Planner<'_> {
                     };
                     if unneeded > 0 && unneeded >= UNNEEDED_MS.min(group.idle_timeout_ms) {
                         candidates.push((0, uid, Reason::Unneeded));
-                    } else if waited >= STARTUP_MS_MAX && pod.stage != Stage::Unschedulable {
+                    } else if waited >= group.startup_ms && pod.stage != Stage::Unschedulable {
                         self.drain(uid, &group.name, Reason::NeverJoined { ms: waited });
                     }
                 }
@@ -232,7 +176,10 @@ impl Planner<'_> {
                         candidates.push((1, uid, Reason::Idle { ms }));
                     }
                 }
-                Standing::Joined { .. } | Standing::Leaving | Standing::Ended => {}
+                Standing::Joined { .. }
+                | Standing::Resting { .. }
+                | Standing::Leaving
+                | Standing::Ended => {}
             }
         }
         candidates.sort_by_key(|(order, _, _)| *order);
@@ -254,39 +201,54 @@ impl Planner<'_> {
     /// Whether somebody waits for the pod, or would if it had a node.
     fn is_wanted(&self, uid: &str, group: &Group) -> bool {
         let mut unmet = self.survey.unmet.iter();
-        let fits = |need| group.resources.has_room_for(need, &group.resources);
+        let fits = |need| {
+            group
+                .template
+                .resources
+                .has_room_for(need, &group.template.resources)
+        };
         self.survey.is_needed(uid) || unmet.any(fits)
     }
 
-    fn joined<'b>(
+    pub(super) fn joined<'b>(
         &'b self,
         group: &'b Group,
     ) -> impl Iterator<Item = (&'b String, &'b PodView, usize)> {
         let ours = self.pods.iter().filter(|(_, pod)| pod.group == group.name);
         ours.filter_map(|(uid, pod)| match self.survey.standing(uid) {
             Standing::Joined { replicas } => Some((uid, pod, replicas)),
-            Standing::Starting | Standing::Leaving | Standing::Ended => None,
+            Standing::Starting | Standing::Resting { .. } | Standing::Leaving | Standing::Ended => {
+                None
+            }
         })
     }
 
+    /// Whether pods of the group are, or are about to be, replaced by others of it.
     fn is_rolling(&self, group: &Group) -> bool {
-        let mut joined = self.joined(group);
-        joined.any(|(_, pod, _)| is_old(group, pod))
+        let mut ours = self.pods.iter().filter(|(_, pod)| pod.group == group.name);
+        ours.any(|(uid, pod)| match self.survey.standing(uid) {
+            Standing::Joined { .. } => is_old(group, pod),
+            Standing::Resting { .. } | Standing::Leaving => {
+                let worker = self.demand.workers.get(uid);
+                worker.is_some_and(|worker| worker.replicas > 0)
+            }
+            Standing::Starting | Standing::Ended => false,
+        })
     }
 
-    fn count(&self, group: &Group) -> u32 {
+    pub(super) fn count(&self, group: &Group) -> u32 {
         let added = self.added.get(&group.name).copied().unwrap_or(0);
         let taken = self.taken.get(&group.name).copied().unwrap_or(0);
         (self.survey.count(&group.name) + added).saturating_sub(taken)
     }
 
-    fn coming(&self, group: &Group) -> u32 {
+    pub(super) fn coming(&self, group: &Group) -> u32 {
         let coming = self.survey.coming.get(&group.name).copied().unwrap_or(0);
         coming + self.added.get(&group.name).copied().unwrap_or(0)
     }
 
     /// Whether the group may have one more pod.
-    fn may_grow(&self, group: &Group, surge: u32) -> bool {
+    pub(super) fn may_grow(&self, group: &Group, surge: u32) -> bool {
         let creations = self.added.values().sum::<u32>() as usize;
         self.count(group) < group.max + surge
             && creations < CREATIONS_PER_PLAN_MAX
@@ -294,16 +256,23 @@ impl Planner<'_> {
             && !self.survey.unschedulable.contains(&group.name)
     }
 
-    fn is_planned(&self, uid: &str) -> bool {
+    pub(super) fn is_planned(&self, uid: &str) -> bool {
         self.planned.iter().any(|planned| match &planned.action {
-            Action::Drain { uid: taken, .. } | Action::Delete { uid: taken, .. } => taken == uid,
+            Action::Drain { uid: taken, .. }
+            | Action::Rest { uid: taken, .. }
+            | Action::Wake { uid: taken, .. }
+            | Action::Delete { uid: taken, .. } => taken == uid,
             Action::Create { .. } => false,
         })
     }
 
     // --- doing ---
 
-    fn create(&mut self, group: &Group, reason: Reason) {
+    pub(super) fn push(&mut self, action: Action, reason: Reason) {
+        self.planned.push(Planned { action, reason });
+    }
+
+    pub(super) fn create(&mut self, group: &Group, reason: Reason) {
         *self.added.entry(group.name.clone()).or_default() += 1;
         let action = Action::Create {
             group: group.name.clone(),
@@ -311,11 +280,18 @@ impl Planner<'_> {
         self.planned.push(Planned { action, reason });
     }
 
-    fn drain(&mut self, uid: &str, group: &str, reason: Reason) {
+    pub(super) fn drain(&mut self, uid: &str, group: &str, reason: Reason) {
+        if !self.is_planned(uid) {
+            *self.taken.entry(group.to_owned()).or_default() += 1;
+            self.drain_uncounted(uid, reason);
+        }
+    }
+
+    /// Drains a pod that does not count towards min and max.
+    pub(super) fn drain_uncounted(&mut self, uid: &str, reason: Reason) {
         if self.is_planned(uid) {
             return;
         }
-        *self.taken.entry(group.to_owned()).or_default() += 1;
         let name = self.pods.get(uid).map(|pod| pod.name.clone());
         let action = Action::Drain {
             uid: uid.to_owned(),
@@ -336,6 +312,6 @@ impl Planner<'_> {
 }
 
 /// Whether the pod shall be replaced by another one.
-fn is_old(group: &Group, pod: &PodView) -> bool {
-    pod.cordoned || pod.generation != group.generation
+pub(super) fn is_old(group: &Group, pod: &PodView) -> bool {
+    pod.cordoned || pod.generation != group.template.generation
 }

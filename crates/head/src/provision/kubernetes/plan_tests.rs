@@ -1,239 +1,19 @@
-//! The plan against a small model of Kubernetes: pods that get a node or not, workers that join,
-//! replicas that come and go.
+//! The plan against the model of Kubernetes: single situations, and whatever happens.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::action::{Action, Planned, Reason};
+use super::action::{Action, Reason};
 use super::budget::{AWAITED_MS_MAX, budgets};
-use super::groups::{Group, parse};
+use super::groups::parse;
 use super::ledger::{DELETION_RETRY_MS, Ledger};
-use super::plan::{STARTUP_MS_MAX, SURGE, UNNEEDED_MS, plan};
-use super::pods::{PodView, Pods, Stage};
-use super::survey::{Standing, Survey, UNSCHEDULABLE_MS};
+use super::model::{FILE, Model, cpus, groups, texts};
+use super::plan::UNNEEDED_MS;
+use super::pods::Stage;
+use super::survey::UNSCHEDULABLE_MS;
 use crate::world::Resources;
 use crate::world::resources::{CPU, GPU};
-use crate::world::supply::{Demand, PodWorker};
-
-const FILE: &str = r#"
-workerGroups:
-  - name: small
-    min: 1
-    max: 4
-    priority: 1
-    idle_timeout_s: 20
-    resources: {cpus: 2}
-    template: {spec: {containers: [{name: worker, image: one}]}}
-  - name: large
-    max: 2
-    idle_timeout_s: 20
-    resources: {cpus: 8, gpus: 1}
-    template: {spec: {containers: [{name: worker, image: one}]}}
-"#;
-
-fn groups() -> Vec<Group> {
-    parse(FILE).unwrap()
-}
-
-fn cpus(amount: f64) -> Resources {
-    Resources::from_units([(CPU, amount)])
-}
-
-/// Kubernetes and the head, as far as the provisioner sees them.
-struct Model {
-    groups: Vec<Group>,
-    pods: Pods,
-    demand: Demand,
-    ledger: Ledger,
-    now_ms: u64,
-    serial: u32,
-}
-
-impl Model {
-    fn new() -> Model {
-        let demand = Demand {
-            synced: true,
-            ..Demand::default()
-        };
-        Model {
-            groups: groups(),
-            pods: Pods::new(),
-            demand,
-            ledger: Ledger::default(),
-            now_ms: 1_000,
-            serial: 0,
-        }
-    }
-
-    /// One pass: look, decide, do. What was decided is returned.
-    fn pass(&mut self) -> Vec<Planned> {
-        self.ledger.forget(&self.pods, self.now_ms);
-        let survey = self.survey();
-        self.ledger.follow(&survey, &self.pods, self.now_ms);
-        let survey = self.survey();
-        let planned = plan(
-            &self.groups,
-            &self.pods,
-            &self.demand,
-            &self.ledger,
-            &survey,
-            self.now_ms,
-        );
-        self.check(&planned, &survey);
-        for step in &planned {
-            self.carry_out(&step.action);
-        }
-        planned
-    }
-
-    fn survey(&self) -> Survey {
-        Survey::of(
-            &self.groups,
-            &self.pods,
-            &self.demand,
-            &self.ledger,
-            self.now_ms,
-        )
-    }
-
-    fn carry_out(&mut self, action: &Action) {
-        match action {
-            Action::Create { group } => {
-                self.serial += 1;
-                let uid = format!("u{:04}", self.serial);
-                let name = format!("p{}", self.serial);
-                self.ledger.creating(&name, group, self.now_ms);
-                self.ledger.accepted(group);
-                let generation = self.group(group).generation.clone();
-                let pod = PodView {
-                    name,
-                    group: group.clone(),
-                    generation,
-                    stage: Stage::Pending,
-                    node: String::new(),
-                    cordoned: false,
-                    terminating: false,
-                };
-                self.pods.insert(uid, pod);
-            }
-            Action::Drain { uid, .. } => {
-                self.ledger.drain(uid);
-                if let Some(worker) = self.demand.workers.get_mut(uid) {
-                    worker.draining = true;
-                }
-            }
-            Action::Delete { uid, .. } => {
-                self.ledger.deleting(uid, self.now_ms);
-                self.pods.remove(uid);
-                self.demand.workers.remove(uid);
-            }
-        }
-    }
-
-    /// What must hold of every plan.
-    fn check(&self, planned: &[Planned], survey: &Survey) {
-        let mut created: BTreeMap<&str, u32> = BTreeMap::new();
-        let mut taken = BTreeSet::new();
-        for step in planned {
-            match &step.action {
-                Action::Create { group } => *created.entry(group).or_default() += 1,
-                Action::Drain { uid, .. } => {
-                    assert!(self.pods.contains_key(uid), "an unknown pod: {step}");
-                    assert!(taken.insert(uid.clone()), "twice: {step}");
-                    let busy = matches!(
-                        survey.standing(uid),
-                        Standing::Joined { replicas } if replicas > 0
-                    );
-                    let rolls = matches!(step.reason, Reason::OldTemplate | Reason::Cordoned);
-                    assert!(!busy || rolls, "a busy pod: {step}");
-                }
-                Action::Delete { uid, .. } => {
-                    assert!(self.pods.contains_key(uid), "an unknown pod: {step}");
-                    let worker = self.demand.workers.get(uid);
-                    let ended = self.pods[uid].stage == Stage::Ended;
-                    let empty = worker.is_none_or(|worker| worker.replicas == 0);
-                    assert!(ended || empty, "a pod with replicas: {step}");
-                    assert!(ended || self.ledger.is_draining(uid), "undrained: {step}");
-                }
-            }
-        }
-        for group in &self.groups {
-            let more = created.get(group.name.as_str()).copied().unwrap_or(0);
-            let count = survey.count(&group.name) + more;
-            assert!(
-                more == 0 || count <= group.max + SURGE,
-                "{count} of {}",
-                group.name
-            );
-            let rolls = self
-                .pods
-                .values()
-                .any(|pod| pod.cordoned || pod.generation != group.generation);
-            assert!(
-                more == 0 || rolls || count <= group.max,
-                "{count} of {}",
-                group.name
-            );
-        }
-    }
-
-    fn group(&self, name: &str) -> &Group {
-        self.groups.iter().find(|group| group.name == name).unwrap()
-    }
-
-    /// Every pending pod starts and joins.
-    fn start_all(&mut self) {
-        for uid in self.pods.keys().cloned().collect::<Vec<_>>() {
-            self.start(&uid);
-        }
-    }
-
-    fn start(&mut self, uid: &str) {
-        let pod = self.pods.get_mut(uid).unwrap();
-        if pod.stage == Stage::Pending {
-            pod.stage = Stage::Running;
-            let worker = PodWorker {
-                replicas: 0,
-                draining: false,
-                connected: true,
-            };
-            self.demand.workers.insert(uid.to_owned(), worker);
-        }
-    }
-
-    /// Every worker has a replica.
-    fn fill(&mut self) {
-        for worker in self.demand.workers.values_mut() {
-            worker.replicas = 1;
-        }
-    }
-
-    fn after(&mut self, ms: u64) -> &mut Model {
-        self.now_ms += ms;
-        self
-    }
-
-    /// Passes until nothing more is planned.
-    fn settle(&mut self) {
-        for _ in 0..50 {
-            let planned = self.pass();
-            self.start_all();
-            if planned.is_empty() {
-                return;
-            }
-        }
-        panic!("it does not settle: {:?}", self.pass());
-    }
-
-    fn count(&self, group: &str) -> usize {
-        self.pods.values().filter(|pod| pod.group == group).count()
-    }
-}
-
-fn texts(planned: &[Planned]) -> Vec<String> {
-    planned.iter().map(ToString::to_string).collect()
-}
 
 #[test]
 fn an_unsynced_head_decides_nothing() {
@@ -404,7 +184,7 @@ fn a_worker_whose_session_is_away_keeps_its_pod() {
     for _ in 0..20 {
         assert_eq!(texts(&model.after(20_000).pass()), Vec::<String>::new());
     }
-    let planned = model.after(STARTUP_MS_MAX).pass();
+    let planned = model.after(600_000).pass();
     assert!(matches!(planned[0].reason, Reason::NeverJoined { .. }));
 }
 
@@ -439,22 +219,14 @@ fn a_new_template_replaces_pod_by_pod_with_one_more_at_a_time() {
         worker.replicas = 2;
     }
     let old: BTreeSet<String> = model.pods.keys().cloned().collect();
-    let changed = parse(&FILE.replace("image: one", "image: two")).unwrap();
-    model.groups[0].generation = changed[0].generation.clone();
+    let mut changed = parse(&FILE.replace("image: one", "image: two")).unwrap();
+    changed[0].min = 3;
+    model.restart_with(changed);
     for _ in 0..60 {
         model.after(1_000).pass();
         assert!(model.count("small") <= 4, "3 and one more");
         model.start_all();
-        // The head moves the replicas of a draining worker to one that is free.
-        let workers = &mut model.demand.workers;
-        let from = workers.values_mut().find(|w| w.draining && w.replicas > 0);
-        let moved = from.map(|worker| std::mem::take(&mut worker.replicas));
-        let to = workers
-            .values_mut()
-            .find(|w| !w.draining && w.replicas == 0);
-        if let (Some(replicas), Some(to)) = (moved, to) {
-            to.replicas = replicas;
-        }
+        model.move_replicas();
     }
     let now: BTreeSet<String> = model.pods.keys().cloned().collect();
     assert_eq!(now.len(), 3);
@@ -537,6 +309,8 @@ enum Op {
     Gone(usize),
     Refuse(bool),
     NewTemplate(u8),
+    Stick(usize),
+    Crash(usize),
     Wait(u32),
 }
 
@@ -553,6 +327,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..8usize).prop_map(Op::Gone),
         1 => any::<bool>().prop_map(Op::Refuse),
         1 => (0..3u8).prop_map(Op::NewTemplate),
+        1 => (0..8usize).prop_map(Op::Stick),
+        1 => (0..8usize).prop_map(Op::Crash),
         4 => (0..70_000u32).prop_map(Op::Wait),
     ]
 }
@@ -616,8 +392,17 @@ fn happens(model: &mut Model, op: Op) {
         }
         Op::NewTemplate(version) => {
             let image = format!("image: v{version}");
-            let changed = parse(&FILE.replace("image: one", &image)).unwrap();
-            model.groups = changed;
+            model.restart_with(parse(&FILE.replace("image: one", &image)).unwrap());
+        }
+        Op::Stick(index) => {
+            if let Some(uid) = nth(model, index) {
+                model.stick(&uid, "ErrImagePull");
+            }
+        }
+        Op::Crash(index) => {
+            if let Some(uid) = nth(model, index) {
+                model.pods.get_mut(&uid).unwrap().restarts += 1;
+            }
         }
         Op::Wait(ms) => model.now_ms += u64::from(ms),
     }
@@ -650,9 +435,11 @@ proptest! {
             happens(&mut model, op);
             model.pass();
         }
-        model.groups = groups();
+        model.restart_with(groups());
         for pod in model.pods.values_mut() {
             pod.cordoned = false;
+            pod.restarts = 0;
+            pod.waits = None;
         }
         // Evicted pods go; the rest starts, works off what is placed, and waits.
         let gone: Vec<String> = model.pods.iter()
@@ -693,7 +480,7 @@ fn place(model: &mut Model, needs: &[Resources]) {
                 .iter()
                 .find(|g| g.name == model.pods[uid].group)
         {
-            free.insert(uid.clone(), group.resources.clone());
+            free.insert(uid.clone(), group.template.resources.clone());
         }
     }
     model.demand.unplaced.clear();

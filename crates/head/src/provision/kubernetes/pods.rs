@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::manifest::{GENERATION_LABEL, GROUP_LABEL};
+
+/// Characters that are kept of what a container waits for.
+const WAIT_CHARS_MAX: usize = 300;
 
 /// The pods of the cluster, by uid.
 pub type Pods = BTreeMap<String, PodView>;
@@ -22,6 +25,19 @@ pub struct PodView {
     pub cordoned: bool,
     /// Somebody decided that it goes: it was evicted, preempted or deleted.
     pub terminating: bool,
+    /// Of the container that was started again most often.
+    pub restarts: u32,
+    /// What a container waits for that does not come by itself.
+    pub waits: Option<Wait>,
+}
+
+/// Why a container does not start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// "ErrImagePull: …", in the words of the kubelet.
+    pub text: String,
+    /// It has not even been started: an image or a part of its configuration is missing.
+    pub is_stuck: bool,
 }
 
 /// How far a pod has come.
@@ -63,8 +79,40 @@ pub fn view(pod: &Pod) -> Option<(String, PodView)> {
         cordoned: false,
         // An eviction sets both; the condition alone comes with preemption and taints.
         terminating: pod.metadata.deletion_timestamp.is_some() || is_true("DisruptionTarget"),
+        restarts: containers(pod)
+            .map(|container| u32::try_from(container.restart_count).unwrap_or(0))
+            .max()
+            .unwrap_or(0),
+        waits: containers(pod).find_map(wait),
     };
     Some((pod.metadata.uid.clone()?, view))
+}
+
+fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    let status = pod.status.iter();
+    status.flat_map(|status| {
+        let init = status.init_container_statuses.iter().flatten();
+        init.chain(status.container_statuses.iter().flatten())
+    })
+}
+
+/// What the container waits for; None: it runs, has ended, or is about to start.
+fn wait(container: &ContainerStatus) -> Option<Wait> {
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref()?;
+    if matches!(reason, "ContainerCreating" | "PodInitializing") {
+        return None;
+    }
+    let message = waiting.message.as_deref().unwrap_or_default();
+    let text: String = format!("{reason}: {message}")
+        .trim_end_matches(": ")
+        .chars()
+        .take(WAIT_CHARS_MAX)
+        .collect();
+    Some(Wait {
+        text,
+        is_stuck: reason != "CrashLoopBackOff",
+    })
 }
 
 /// Status and reason of a condition.
@@ -119,5 +167,31 @@ mod tests {
         let conditions = json!([{"type": "DisruptionTarget", "status": "True"}]);
         let disrupted = json!({"phase": "Running", "conditions": conditions});
         assert!(seen(disrupted, false).terminating);
+    }
+
+    #[test]
+    fn a_container_that_cannot_start_says_why_and_one_that_ends_is_counted() {
+        let waiting = |reason: &str, restarts: u32| {
+            let state = json!({"waiting": {"reason": reason, "message": "because"}});
+            let worker = json!({
+                "name": "worker", "image": "i", "imageID": "", "ready": false,
+                "restartCount": restarts, "state": state,
+            });
+            seen(
+                json!({"phase": "Pending", "containerStatuses": [worker]}),
+                false,
+            )
+        };
+        assert_eq!(waiting("ContainerCreating", 0).waits, None);
+        let wait = waiting("ErrImagePull", 0).waits.unwrap();
+        assert_eq!(
+            (wait.text.as_str(), wait.is_stuck),
+            ("ErrImagePull: because", true)
+        );
+        let crashed = waiting("CrashLoopBackOff", 4);
+        assert_eq!(
+            (crashed.restarts, crashed.waits.unwrap().is_stuck),
+            (4, false)
+        );
     }
 }

@@ -20,6 +20,9 @@ pub enum Standing {
     Starting,
     /// Its worker takes replicas.
     Joined { replicas: usize },
+    /// Of a template that was replaced: it has given its replicas away, or is about to, and
+    /// stays for the case that they have to come back.
+    Resting { replicas: usize },
     /// On its way out.
     Leaving,
     /// Nothing runs in it any more.
@@ -68,7 +71,7 @@ impl Survey {
         for (uid, pod) in pods {
             let standing = standing(uid, pod, demand, ledger);
             survey.standings.insert(uid.clone(), standing);
-            if matches!(standing, Standing::Leaving | Standing::Ended) {
+            if !matches!(standing, Standing::Starting | Standing::Joined { .. }) {
                 continue;
             }
             *survey.counted.entry(pod.group.clone()).or_default() += 1;
@@ -116,8 +119,10 @@ impl Survey {
         let mut needs = unplaced.to_vec();
         needs.sort_by_key(|need| std::cmp::Reverse((need.parts(GPU), need.parts(CPU))));
         for need in needs {
-            let fits =
-                |room: &&mut Coming| room.free.has_room_for(&need, &groups[room.group].resources);
+            let fits = |room: &&mut Coming| {
+                room.free
+                    .has_room_for(&need, &groups[room.group].template.resources)
+            };
             match coming.iter_mut().find(fits) {
                 Some(room) => {
                     room.free.take(&need);
@@ -148,7 +153,7 @@ impl Coming {
         Coming {
             uid,
             group,
-            free: groups[group].resources.clone(),
+            free: groups[group].template.resources.clone(),
             used: false,
         }
     }
@@ -156,19 +161,18 @@ impl Coming {
 
 fn standing(uid: &str, pod: &PodView, demand: &Demand, ledger: &Ledger) -> Standing {
     let worker = demand.workers.get(uid);
+    let replicas = worker.map_or(0, |worker| worker.replicas);
     if pod.stage == Stage::Ended {
         Standing::Ended
-    } else if pod.terminating
-        || ledger.is_draining(uid)
-        || worker.is_some_and(|worker| worker.draining)
-    {
+    } else if pod.terminating || ledger.is_draining(uid) {
         Standing::Leaving
+    } else if ledger.is_resting(uid) {
+        Standing::Resting { replicas }
+    } else if worker.is_some_and(|worker| worker.draining) && !ledger.is_waking(uid) {
+        Standing::Leaving
+    } else if worker.is_some_and(|worker| worker.connected) {
+        Standing::Joined { replicas }
     } else {
-        match worker {
-            Some(worker) if worker.connected => Standing::Joined {
-                replicas: worker.replicas,
-            },
-            Some(_) | None => Standing::Starting,
-        }
+        Standing::Starting
     }
 }
