@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from cluster.house import WAIT_S, House, group, template
+from cluster.house import WAIT_S, House, group, sleep, template
 from cluster.kubelet import MISSING_IMAGE
 from support.config import Json
 from support.load import Load
 from support.waiting import wait_until
-
-from test_disruption import sleep
 
 CRASHES = template("crashes", command=["/bin/false"])
 NO_IMAGE = template("no image", image=MISSING_IMAGE)
@@ -45,8 +43,7 @@ def test_a_new_template_replaces_pod_by_pod_and_loses_no_request(house: House) -
         wait_until(lambda: versions(house) == ["2", "2"], "two pods of the new template", WAIT_S)
         house.wait_running("sleep")
         load.wait_for_more()
-    assert load.failed() == []
-    assert house.deleted_while_busy() == []
+    house.lost_nothing(load)
     assert before.isdisjoint(house.pods())
 
 
@@ -65,8 +62,7 @@ def test_a_template_without_an_image_is_taken_back_and_a_good_one_takes_over(hou
         wait_until(lambda: versions(house) == ["3", "3", "3"], "the good template", WAIT_S)
         house.wait_running("sleep")
         load.wait_for_more()
-    assert load.failed() == []
-    assert house.deleted_while_busy() == []
+    house.lost_nothing(load)
 
 
 def test_a_template_whose_worker_crashes_is_taken_back(house: House) -> None:
@@ -77,16 +73,13 @@ def test_a_template_whose_worker_crashes_is_taken_back(house: House) -> None:
         wait_until(lambda: said(house, "CrashLoopBackOff"), "the reason is in an event", WAIT_S)
         wait_until(lambda: set(house.pods()) == before, "the bad pods are gone", WAIT_S)
         load.wait_for_more()
-    assert load.failed() == []
-    assert house.deleted_while_busy() == []
+    house.lost_nothing(load)
 
 
 def test_a_template_that_the_namespace_refuses_is_taken_back(house: House) -> None:
     groups = group(min=2, max=4)
     before = two_busy_pods(house, groups)
-    labels = {"pod-security.kubernetes.io/enforce": "baseline"}
-    namespace = f"/api/v1/namespaces/{house.namespace}"
-    house.plane.patch(namespace, {"metadata": {"labels": labels}})
+    house.enforce("baseline")
     with Load(house.http_port, "/sleep") as load:
         restart(house, {**groups, "template": template("2", hostNetwork=True)})
         wait_until(lambda: said(house, "violates PodSecurity"), "the reason is told", WAIT_S)
@@ -95,7 +88,7 @@ def test_a_template_that_the_namespace_refuses_is_taken_back(house: House) -> No
         wait_until(lambda: versions(house) == ["1", "1", "1"], "pods of the one before", WAIT_S)
         house.wait_running("sleep")
         load.wait_for_more()
-    assert load.failed() == []
+    house.lost_nothing(load)
     assert before < set(house.pods())
 
 
@@ -111,8 +104,7 @@ def test_blue_green_moves_everything_at_once_and_keeps_the_first_pods_for_a_whil
         wait_until(lambda: versions(house) == ["2", "2"], "the second set alone", WAIT_S)
         house.wait_running("sleep")
         load.wait_for_more()
-    assert load.failed() == []
-    assert house.deleted_while_busy() == []
+    house.lost_nothing(load)
 
 
 def test_blue_green_goes_back_to_the_first_pods_when_the_second_ones_fail(house: House) -> None:
@@ -133,4 +125,4 @@ def test_blue_green_goes_back_to_the_first_pods_when_the_second_ones_fail(house:
         wait_until(lambda: set(house.pods()) == before, "the first pods alone", WAIT_S)
         house.wait_running("sleep")
         load.wait_for_more()
-    assert load.failed() == []
+    house.lost_nothing(load)

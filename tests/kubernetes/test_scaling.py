@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from cluster.house import CLUSTER, WAIT_S, House, group
+from cluster.house import CLUSTER, WAIT_S, House, group, sleep, template
 from support.config import Json, app, deployment
+from support.load import Load
 from support.waiting import wait_until
 
 
@@ -32,24 +33,92 @@ def test_replicas_without_room_get_pods_and_idle_pods_go(house: House) -> None:
     house.wait_pods(0)
 
 
-def test_a_refusal_by_quota_is_shown_and_over_when_the_quota_is_raised(house: House) -> None:
-    quotas = f"/api/v1/namespaces/{house.namespace}/resourcequotas"
-    quota = {"metadata": {"name": "q"}, "spec": {"hard": {"pods": "1"}}}
-    house.plane.done("POST", quotas, quota)
-    counted = lambda: house.plane.get(f"{quotas}/q").get("status", {}).get("hard")  # noqa: E731
-    wait_until(counted, "the quota is in force", WAIT_S)
+def test_load_makes_eight_pods_of_one_and_one_of_eight(house: House) -> None:
+    house.start(group(min=1, max=8, idle_timeout_s=1, resources={"cpus": 1}))
+    scale = {
+        "min_replicas": 1, "max_replicas": 8, "target_ongoing_requests": 1,
+        "upscale_delay_s": 0.5, "downscale_delay_s": 1, "look_back_period_s": 1,
+        "metrics_interval_s": 0.2,
+    }  # fmt: skip
+    one = deployment("Sleep", num_cpus=1, user_config={"seconds": 0.05}, autoscaling_config=scale)
+    house.deploy(app("sleep", "sleep", "/sleep", one))
+    house.wait_running("sleep")
+    with Load(house.http_port, "/sleep", clients=1) as few:
+        few.wait_for_more()
+        house.wait_pods(1)
+        with Load(house.http_port, "/sleep", clients=12) as many:
+            wait_until(lambda: len(house.pods()) == 8, "eight pods", WAIT_S)
+            wait_until(lambda: house.replicas("sleep", "Sleep") == 8, "eight replicas", WAIT_S)
+            many.wait_for_more(200)
+        house.wait_pods(1)
+        few.wait_for_more()
+    house.lost_nothing(few)
+    house.lost_nothing(many)
+
+
+def test_a_quota_that_appears_midway_is_told_and_over_when_it_is_raised(house: House) -> None:
+    house.start(group(max=6))
+    house.deploy(sleep(2))
+    house.wait_running("sleep")
+    with Load(house.http_port, "/sleep") as load:
+        load.wait_for_more()
+        house.set_quota(2)
+        house.deploy(sleep(6))
+        wait_until(
+            lambda: "exceeded quota" in house.message("sleep", "Sleep"), "it is shown", WAIT_S
+        )
+        assert len(house.pods()) == 2
+        assert any("exceeded quota" in note for note in house.events()), house.events()
+        load.wait_for_more()
+        house.set_quota(9)
+        house.wait_running("sleep")
+        load.wait_for_more()
+    house.lost_nothing(load)
+    assert len(house.pods()) == 3
+
+
+def test_pods_that_the_namespace_finds_unsafe_are_told_and_come_when_it_lets_them(
+    house: House,
+) -> None:
+    house.enforce("restricted")
     house.start(group())
-    house.deploy(noop(3))
+    house.deploy(noop(1))
     wait_until(
-        lambda: "exceeded quota" in house.message("noop", "Noop"), "the refusal is shown", WAIT_S
+        lambda: "violates PodSecurity" in house.message("noop", "Noop"), "it is shown", WAIT_S
     )
-    assert len(house.pods()) == 1
-    events = f"/apis/events.k8s.io/v1/namespaces/{house.namespace}/events"
-    notes = [event.get("note", "") for event in house.plane.get(events)["items"]]
-    assert any("exceeded quota" in note for note in notes), notes
-    house.plane.patch(f"{quotas}/q", {"spec": {"hard": {"pods": "9"}}}, "merge-patch")
+    assert house.pods() == {}
+    assert any("violates PodSecurity" in note for note in house.events()), house.events()
+    house.enforce("privileged")
     house.wait_running("noop")
-    assert len(house.pods()) == 2
+
+
+def test_a_group_whose_pods_find_no_node_passes_the_demand_on(house: House) -> None:
+    nowhere = template(nodeSelector={"kubernetes.io/hostname": "no-such-node"})
+    house.start(group("first", priority=1, template=nowhere), group("second"))
+    house.deploy(sleep(2))
+    house.wait_running("sleep")
+    with Load(house.http_port, "/sleep") as load:
+        load.wait_for_more()
+        # What waited for a node is not needed any more.
+        [pod] = house.wait_pods(1).values()
+        load.wait_for_more()
+    assert pod["metadata"]["labels"]["mobula.dev/group"] == "second"
+    house.lost_nothing(load)
+
+
+def test_headroom_is_there_before_it_is_needed_and_again_after(house: House) -> None:
+    house.start(group(headroom=1))
+    house.wait_pods(1)
+    house.deploy(sleep(2))
+    house.wait_running("sleep")
+    with Load(house.http_port, "/sleep") as load:
+        load.wait_for_more()
+        before = set(house.wait_pods(2))
+        house.deploy(sleep(4))
+        house.wait_running("sleep")
+        assert before < set(house.wait_pods(3))
+        load.wait_for_more()
+    house.lost_nothing(load)
 
 
 def test_the_pods_of_a_cluster_go_with_its_owner(house: House) -> None:

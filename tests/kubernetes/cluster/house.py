@@ -7,13 +7,16 @@ import copy
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import requests
 import yaml
 from support import processes
-from support.config import Json, document, free_ports
+from support.config import Json, app, deployment, document, free_ports
+from support.load import Load
 from support.server import APPLICATIONS, binary
 from support.waiting import wait_until
 
@@ -48,11 +51,22 @@ def group(name: str = "small", **fields: Any) -> Json:
     return {"name": name, "max": 4, "idle_timeout_s": 600, "resources": {"cpus": 2}, **fields}
 
 
+def sleep(replicas: int) -> Json:
+    """Answers after 50 ms, so that requests are always under way."""
+    one = deployment("Sleep", num_cpus=1, num_replicas=replicas, user_config={"seconds": 0.05})
+    return app("sleep", "sleep", "/sleep", one)
+
+
 def template(
-    version: str = "1", *, image: str = "none", command: list[str] | None = None, **spec: Any
+    version: str = "1",
+    *,
+    image: str = "none",
+    command: list[str] | None = None,
+    resources: Json | None = None,
+    **spec: Any,
 ) -> Json:
     """What pods are made from; House adds where the heads are."""
-    worker: Json = {"name": "worker", "image": image}
+    worker: Json = {"name": "worker", "image": image, "resources": resources or {}}
     if command is not None:
         worker["command"] = command
     spec = {"containers": [worker], "terminationGracePeriodSeconds": 60, **spec}
@@ -245,6 +259,11 @@ class House:
         document = requests.get(f"{self.admin}{APPLICATIONS}", timeout=10).json()
         return document["applications"].get(name, {})
 
+    def replicas(self, name: str, deployment: str) -> int:
+        """Replicas that run."""
+        found = self.application(name).get("deployments", {}).get(deployment, {})
+        return sum(replica["state"] == "RUNNING" for replica in found.get("replicas", []))
+
     def message(self, name: str, deployment: str) -> str:
         """What a deployment says that it waits for."""
         return self.application(name).get("deployments", {}).get(deployment, {}).get("message", "")
@@ -268,6 +287,26 @@ class House:
         wait_until(lambda: len(self.pods()) == count, f"{count} pods", WAIT_S)
         return self.pods()
 
+    def restarts(self, pod: str) -> int:
+        """How often the worker of a pod was started again."""
+        status = self.pods()[pod]["status"]
+        return int(status["containerStatuses"][0]["restartCount"])
+
+    @contextmanager
+    def more_important_pod(self, cpu: str) -> Iterator[None]:
+        """A pod of somebody else that gets its room before any other."""
+        classes = "/apis/scheduling.k8s.io/v1/priorityclasses"
+        name = f"{self.namespace}-first"
+        self._post(classes, {"metadata": {"name": name}, "value": 1000})
+        other = {"name": "other", "image": "none", "resources": {"requests": {"cpu": cpu}}}
+        spec = {"containers": [other], "priorityClassName": name}
+        self._post(self.pods_path, {"metadata": {"name": "other"}, "spec": spec})
+        try:
+            yield
+        finally:
+            self.delete_pod("other", gracePeriodSeconds=0)
+            self.plane.done("DELETE", f"{classes}/{name}")
+
     def budget(self, group: str) -> int | None:
         """minAvailable of a group's budget."""
         path = f"/apis/policy/v1/namespaces/{self.namespace}/poddisruptionbudgets/{CLUSTER}-{group}"
@@ -282,6 +321,42 @@ class House:
         """Pods that the head deleted while requests were under way in them."""
         mine = [it for it in self.kubelet.deletions if it.namespace == self.namespace]
         return [it for it in mine if not it.disrupted and it.ongoing > 0]
+
+    def orphans(self) -> set[str]:
+        """Processes whose pod does not exist, and pods that the owner would not take along."""
+        pods = self.pods().values()
+        running = self.kubelet.running(self.namespace)
+        uids = {pod["metadata"]["uid"] for pod in pods}
+        owned = [pod for pod in pods if pod["metadata"].get("ownerReferences")]
+        return (running - uids) | (uids - {pod["metadata"]["uid"] for pod in owned})
+
+    def lost_nothing(self, load: Load) -> None:
+        """What must be true after everything: no request failed, no pod is left over, and none
+        was deleted while it worked."""
+        assert load.failed() == []
+        assert self.deleted_while_busy() == []
+        wait_until(lambda: not self.orphans(), "no orphan", WAIT_S)
+
+    def delete_pod(self, pod: str, **options: Any) -> None:
+        """As `kubectl delete pod`."""
+        self.plane.done("DELETE", f"{self.pods_path}/{pod}", options)
+
+    def set_quota(self, pods: int) -> None:
+        """Pods that the namespace may have; in force when this returns."""
+        quotas = f"/api/v1/namespaces/{self.namespace}/resourcequotas"
+        hard = {"pods": str(pods)}
+        if self.plane.get(f"{quotas}/q", missing_ok=True):
+            self.plane.patch(f"{quotas}/q", {"spec": {"hard": hard}}, "merge-patch")
+        else:
+            self._post(quotas, {"metadata": {"name": "q"}, "spec": {"hard": hard}})
+        in_force = lambda: self.plane.get(f"{quotas}/q").get("status", {}).get("hard")  # noqa: E731
+        wait_until(lambda: in_force() == hard, "the quota is in force", WAIT_S)
+
+    def enforce(self, level: str) -> None:
+        """What the namespace asks of the security of pods."""
+        labels = {"pod-security.kubernetes.io/enforce": level}
+        path = f"/api/v1/namespaces/{self.namespace}"
+        self.plane.patch(path, {"metadata": {"labels": labels}})
 
     def evict(self, pod: str) -> int:
         """Asks for an eviction; the status of the answer."""

@@ -48,8 +48,8 @@ class Pod:
     def __init__(self, kubelet: Kubelet, pod: Json) -> None:
         self.kubelet, self.pod = kubelet, pod
         meta = pod["metadata"]
-        self.name, self.uid = meta["name"], meta["uid"]
-        self.path = f"/api/v1/namespaces/{meta['namespace']}/pods/{self.name}"
+        self.name, self.uid, self.namespace = meta["name"], meta["uid"], meta["namespace"]
+        self.path = f"/api/v1/namespaces/{self.namespace}/pods/{self.name}"
         self.told_to_end = threading.Event()
         self.grace_s = 0.0
         self.restarts = 0
@@ -199,6 +199,12 @@ class Kubelet:
         process.kill()
         return True
 
+    def running(self, namespace: str) -> set[str]:
+        """The uids of the pods that have a process."""
+        pods = [pod for pod in self.pods.values() if pod.namespace == namespace]
+        alive = [pod for pod in pods if pod.process is not None and pod.process.poll() is None]
+        return {pod.uid for pod in alive}
+
     def log_tails(self) -> str:
         """The ends of what the pods printed."""
         tails = []
@@ -234,6 +240,8 @@ class Kubelet:
                         event = json.loads(line)
                         if event["type"] in ("ADDED", "MODIFIED"):
                             self._see(event["object"])
+                        elif event["type"] == "DELETED":
+                            self._miss(event["object"])
             except (requests.RequestException, OSError, AssertionError):
                 self.stopping.wait(WATCH_PAUSE_S)
 
@@ -254,3 +262,9 @@ class Kubelet:
                 Deletion(meta["namespace"], meta["name"], disrupted, mine.ongoing())
             )
             mine.end(meta.get("deletionGracePeriodSeconds", 30))
+
+    def _miss(self, pod: Json) -> None:
+        """The object is gone: by us at a pod's end, or by force before it."""
+        mine = self.pods.get(pod["metadata"]["uid"])
+        if mine is not None and not mine.told_to_end.is_set():
+            mine.end(0)
