@@ -15,21 +15,6 @@ from support.waiting import wait_until
 OUTAGE_S = 20.0
 
 
-def test_the_only_pod_is_evicted_and_its_replacement_comes_first(house: House) -> None:
-    house.start(group(min=1))
-    house.deploy(sleep(2))
-    house.wait_running("sleep")
-    [old] = house.pods()
-    with Load(house.http_port, "/sleep") as load:
-        load.wait_for_more()
-        assert house.evict(old) == 201
-        wait_until(lambda: list(house.pods()) not in ([], [old]), "a replacement", WAIT_S)
-        wait_until(lambda: old not in house.pods(), "the evicted pod is gone", WAIT_S)
-        load.wait_for_more()
-    house.lost_nothing(load)
-    assert len(house.pods()) == 1
-
-
 def test_kubectl_drain_of_each_node_in_turn_loses_no_request(house: House) -> None:
     house.start(group(min=2))
     house.deploy(sleep(4))
@@ -88,44 +73,26 @@ def test_an_api_server_that_is_dead_for_20_s_stops_no_request_and_scaling_waits_
             load.wait_for_more(100)
         finally:
             house.plane.start_apiserver()
-        house.wait_running("sleep")
+        # The scheduler's own pauses have grown meanwhile.
+        house.wait_running("sleep", timeout_s=2 * WAIT_S)
         load.wait_for_more()
     house.lost_nothing(load)
     assert before < set(house.pods()), "the pods of before are still there, and one more"
 
 
-def test_a_pod_that_is_killed_loses_no_request_and_comes_back(house: House) -> None:
-    house.start(group(min=2, max=2))
-    house.deploy(sleep(4))
-    house.wait_running("sleep")
-    pods = set(house.wait_pods(2))
-    with Load(house.http_port, "/sleep") as load:
-        load.wait_for_more()
-        assert house.kubelet.kill_9(min(pods))
-        wait_until(lambda: house.restarts(min(pods)) == 1, "it was started again", WAIT_S)
-        house.wait_running("sleep")
-        load.wait_for_more()
-    house.lost_nothing(load)
-    assert set(house.pods()) == pods
-
-
-def test_pods_that_are_deleted_by_hand_are_made_up_for(house: House) -> None:
+def test_a_pod_that_is_deleted_by_force_loses_no_request(house: House) -> None:
     house.start(group(min=2, max=4))
     house.deploy(sleep(4))
     house.wait_running("sleep")
-    [politely, by_force] = house.wait_pods(2)
+    gone = min(house.wait_pods(2))
     with Load(house.http_port, "/sleep") as load:
         load.wait_for_more()
-        house.delete_pod(politely)
-        wait_until(lambda: politely not in house.pods(), "the first one is gone", WAIT_S)
-        house.wait_running("sleep")
-        house.delete_pod(by_force, gracePeriodSeconds=0)
-        wait_until(lambda: by_force not in house.pods(), "the second one is gone", WAIT_S)
+        house.delete_pod(gone, gracePeriodSeconds=0)
+        wait_until(lambda: gone not in house.pods(), "it is gone", WAIT_S)
         house.wait_running("sleep")
         load.wait_for_more()
-    assert load.failed() == []
-    assert {politely, by_force}.isdisjoint(house.wait_pods(2))
-    wait_until(lambda: not house.orphans(), "no orphan", WAIT_S)
+    house.lost_nothing(load)
+    assert gone not in house.wait_pods(2)
 
 
 def test_a_pod_that_is_preempted_is_left_and_comes_back_when_there_is_room(house: House) -> None:
@@ -143,27 +110,6 @@ def test_a_pod_that_is_preempted_is_left_and_comes_back_when_there_is_room(house
         load.wait_for_more()
     house.lost_nothing(load)
     assert len(house.pods()) == 2
-
-
-def test_a_head_that_comes_back_adopts_the_pods_of_before(house: House) -> None:
-    groups = group(min=1, idle_timeout_s=1)
-    house.start(groups)
-    house.deploy(sleep(4))
-    house.wait_running("sleep")
-    before = house.pods()
-    assert len(before) == 2
-    with Load(house.http_port, "/sleep") as load:
-        house.stop_head(signal.SIGKILL)
-        load.wait_for_more()
-        house.start_head(groups)
-        house.wait_running("sleep")
-        load.wait_for_more()
-        uids = lambda pods: {pod["metadata"]["uid"] for pod in pods.values()}  # noqa: E731
-        assert uids(house.pods()) == uids(before)
-        house.deploy(sleep(1))
-        house.wait_pods(1)
-        assert uids(house.pods()) < uids(before), "and takes them away like its own"
-    house.lost_nothing(load)
 
 
 def test_the_next_head_takes_the_pods_over_when_the_leading_one_is_killed(big_house: House) -> None:

@@ -56,42 +56,6 @@ def test_load_makes_eight_pods_of_one_and_one_of_eight(house: House) -> None:
     house.lost_nothing(many)
 
 
-def test_a_quota_that_appears_midway_is_told_and_over_when_it_is_raised(house: House) -> None:
-    house.start(group(max=6))
-    house.deploy(sleep(2))
-    house.wait_running("sleep")
-    with Load(house.http_port, "/sleep") as load:
-        load.wait_for_more()
-        house.set_quota(2)
-        house.deploy(sleep(6))
-        wait_until(
-            lambda: "exceeded quota" in house.message("sleep", "Sleep"), "it is shown", WAIT_S
-        )
-        assert len(house.pods()) == 2
-        assert any("exceeded quota" in note for note in house.events()), house.events()
-        load.wait_for_more()
-        house.set_quota(9)
-        house.wait_running("sleep")
-        load.wait_for_more()
-    house.lost_nothing(load)
-    assert len(house.pods()) == 3
-
-
-def test_pods_that_the_namespace_finds_unsafe_are_told_and_come_when_it_lets_them(
-    house: House,
-) -> None:
-    house.enforce("restricted")
-    house.start(group())
-    house.deploy(noop(1))
-    wait_until(
-        lambda: "violates PodSecurity" in house.message("noop", "Noop"), "it is shown", WAIT_S
-    )
-    assert house.pods() == {}
-    assert any("violates PodSecurity" in note for note in house.events()), house.events()
-    house.enforce("privileged")
-    house.wait_running("noop")
-
-
 def test_a_group_whose_pods_find_no_node_passes_the_demand_on(house: House) -> None:
     nowhere = template(nodeSelector={"kubernetes.io/hostname": "no-such-node"})
     house.start(group("first", priority=1, template=nowhere), group("second"))

@@ -100,6 +100,7 @@ class House:
     ) -> None:
         self.plane, self.kubelet, self.namespace, self.folder = plane, kubelet, namespace, folder
         self.mark = namespace
+        self.deleted_by_hand: set[str] = set()
         self.heads = [Head(number) for number in range(heads)]
         [self.http_port] = free_ports(1)
         self.url = f"http://127.0.0.1:{self.http_port}"
@@ -268,10 +269,10 @@ class House:
         """What a deployment says that it waits for."""
         return self.application(name).get("deployments", {}).get(deployment, {}).get("message", "")
 
-    def wait_running(self, name: str) -> None:
+    def wait_running(self, name: str, timeout_s: float = WAIT_S) -> None:
         """Waits until an application runs and the router, which joins by itself, has it."""
         wait_until(
-            lambda: self.application(name).get("status") == "RUNNING", f"{name} RUNNING", WAIT_S
+            lambda: self.application(name).get("status") == "RUNNING", f"{name} RUNNING", timeout_s
         )
         wait_until(self._is_routed, "the router serves", WAIT_S)
 
@@ -320,7 +321,8 @@ class House:
     def deleted_while_busy(self) -> list[Deletion]:
         """Pods that the head deleted while requests were under way in them."""
         mine = [it for it in self.kubelet.deletions if it.namespace == self.namespace]
-        return [it for it in mine if not it.disrupted and it.ongoing > 0]
+        by_head = [it for it in mine if not it.disrupted and it.name not in self.deleted_by_hand]
+        return [it for it in by_head if it.ongoing > 0]
 
     def orphans(self) -> set[str]:
         """Processes whose pod does not exist, and pods that the owner would not take along."""
@@ -339,6 +341,7 @@ class House:
 
     def delete_pod(self, pod: str, **options: Any) -> None:
         """As `kubectl delete pod`."""
+        self.deleted_by_hand.add(pod)
         self.plane.done("DELETE", f"{self.pods_path}/{pod}", options)
 
     def set_quota(self, pods: int) -> None:

@@ -35,6 +35,8 @@ pub struct Demand {
 pub struct PodWorker {
     /// Replicas that exist there or are about to.
     pub replicas: usize,
+    /// What they need.
+    pub used: Resources,
     /// It takes no more replicas.
     pub draining: bool,
     /// It has a session.
@@ -87,16 +89,19 @@ impl World {
         if !self.supply.on_demand {
             return Demand::default();
         }
-        let mut assigned: BTreeMap<&WorkerId, usize> = BTreeMap::new();
+        let mut assigned: BTreeMap<&WorkerId, (usize, Resources)> = BTreeMap::new();
         for (_, deployment) in self.deployments() {
             for replica in deployment.replicas.values() {
-                *assigned.entry(&replica.worker).or_default() += 1;
+                let (count, used) = assigned.entry(&replica.worker).or_default();
+                *count += 1;
+                used.add(&replica.spec.required);
             }
         }
         let in_pods = self.workers.values().filter_map(|worker| {
-            let assigned = assigned.get(&worker.id).copied().unwrap_or(0);
+            let (count, used) = assigned.remove(&worker.id).unwrap_or_default();
             let worker_view = PodWorker {
-                replicas: assigned.max(worker.replicas.len()),
+                replicas: count.max(worker.replicas.len()),
+                used,
                 draining: worker.draining,
                 connected: worker.disconnected_since_ms.is_none(),
                 failures: worker.failures,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::action::Action;
 use super::generations::{FAILURES_MAX, STUCK_MS_MAX};
 use super::groups::{Group, Strategy, parse};
 use super::model::{FILE, Model, cpus, texts};
@@ -84,6 +85,21 @@ fn as_many_pods_as_the_surge_says_are_replaced_at_a_time() {
     model.come_to_rest();
     assert!(model.pods.keys().all(|uid| !old.contains(uid)));
     assert_eq!(model.pods.len(), 3);
+}
+
+#[test]
+fn replicas_of_one_pod_that_spread_over_two_new_ones_leave_no_pod_too_many() {
+    let (mut model, old) = rolling_to(file("two", 3, 2));
+    model.pass();
+    model.start_all();
+    let (gone, _) = model.pods.pop_first().unwrap();
+    model.demand.workers.remove(&gone);
+    for uid in model.new_pods(&old) {
+        model.demand.workers.get_mut(&uid).unwrap().replicas = 1;
+    }
+    let planned = model.pass();
+    assert_eq!(planned.len(), 1, "{planned:?}");
+    assert!(matches!(&planned[0].action, Action::Drain { uid, .. } if old.contains(uid)));
 }
 
 #[test]

@@ -82,6 +82,9 @@ impl Model {
     /// One pass: look, decide, do. What was decided is returned.
     pub fn pass(&mut self) -> Vec<Planned> {
         self.ledger.forget(&self.pods, self.now_ms);
+        for worker in self.demand.workers.values_mut() {
+            worker.used = cpus(worker.replicas as f64);
+        }
         self.learn();
         let survey = self.survey();
         self.ledger.follow(&survey, &self.pods, self.now_ms);
@@ -301,6 +304,7 @@ impl Model {
             pod.stage = Stage::Running;
             let worker = PodWorker {
                 replicas: 0,
+                used: Resources::default(),
                 draining: false,
                 connected: true,
                 failures: 0,
@@ -309,10 +313,10 @@ impl Model {
         }
     }
 
-    /// Every worker has a replica.
+    /// Every worker of a small pod is full.
     pub fn fill(&mut self) {
         for worker in self.demand.workers.values_mut() {
-            worker.replicas = 1;
+            worker.replicas = 2;
         }
     }
 

@@ -7,9 +7,18 @@ use super::ledger::Spell;
 use super::plan::{Planner, is_old};
 use super::pods::{PodView, Stage};
 use super::survey::Standing;
+use crate::world::Resources;
 
 /// A worker that lost its session is back within this time, or never had one.
 const REJOIN_MS_MAX: u64 = 30_000;
+
+/// A pod that shall be replaced.
+struct Old {
+    uid: String,
+    cordoned: bool,
+    replicas: usize,
+    used: Resources,
+}
 
 // === impl Planner ===
 
@@ -25,47 +34,79 @@ impl Planner<'_> {
         }
     }
 
-    /// New pods come, as many as the surge allows, then as many old ones drain, again and again.
+    /// New pods come, as many as the surge allows, then old ones drain whose replicas find room in
+    /// them, again and again.
     fn replace_some(&mut self, group: &Group) {
         let leaving = self.pods.iter().any(|(uid, pod)| {
             pod.group == group.name && self.survey.standing(uid) == Standing::Leaving
         });
-        // The next ones wait for them, so that the replicas of each find the room of a new pod.
+        // The next ones wait for them: what is free is meant for what they have.
         if leaving {
             return;
         }
-        let old = self.joined(group).filter(|(_, pod, _)| is_old(group, pod));
-        let mut old: Vec<(String, bool, usize)> = old
-            .map(|(uid, pod, replicas)| (uid.clone(), pod.cordoned, replicas))
-            .collect();
-        // Those with the fewest replicas are the quickest to go.
-        old.sort_by_key(|(_, _, replicas)| *replicas);
-        let fresh = self
-            .joined(group)
-            .filter(|(_, pod, replicas)| *replicas == 0 && !is_old(group, pod));
-        let mut fresh = fresh.count() as u32;
-        let waiting = old.len() as u32;
+        let old = self.old(group);
+        let (mut fresh, mut room) = self.room(group);
         let mut drained = 0;
-        for (uid, cordoned, replicas) in old {
-            let not_needed = replicas == 0 && self.count(group) > group.min;
-            if drained == group.surge || (fresh == 0 && !not_needed) {
+        for pod in &old {
+            let not_needed = pod.replicas == 0 && self.count(group) > group.min;
+            let has_room = match pod.replicas {
+                0 => fresh > 0,
+                _ => room.has_room_for(&pod.used, &group.template.resources),
+            };
+            if drained == group.surge || !(not_needed || has_room) {
                 break;
             }
-            fresh -= u32::from(!not_needed);
             drained += 1;
-            let reason = if cordoned {
+            fresh = fresh.saturating_sub(u32::from(!not_needed));
+            room.take(&pod.used);
+            let reason = if pod.cordoned {
                 Reason::Cordoned
             } else {
                 Reason::OldTemplate
             };
-            self.drain(&uid, &group.name, reason);
+            self.drain(&pod.uid, &group.name, reason);
         }
         if drained == 0 {
-            let wanted = waiting.min(group.surge);
+            let wanted = pods_for(group, room, &old);
             while self.coming(group) < wanted && self.may_grow(group, group.surge) {
                 self.create(group, Reason::MakesUp);
             }
         }
+    }
+
+    /// The pods that shall be replaced; those with the fewest replicas are the quickest to go.
+    fn old(&self, group: &Group) -> Vec<Old> {
+        let old = self.joined(group).filter(|(_, pod, _)| is_old(group, pod));
+        let mut old: Vec<Old> = old
+            .map(|(uid, pod, replicas)| Old {
+                uid: uid.clone(),
+                cordoned: pod.cordoned,
+                replicas,
+                used: self.used(uid),
+            })
+            .collect();
+        old.sort_by_key(|pod| pod.replicas);
+        old
+    }
+
+    /// The empty pods among those that stay, and what is free in all of them together.
+    fn room(&self, group: &Group) -> (u32, Resources) {
+        let mut fresh = 0;
+        let mut room = Resources::default();
+        for (uid, pod, replicas) in self.joined(group) {
+            if !is_old(group, pod) {
+                fresh += u32::from(replicas == 0);
+                let mut free = group.template.resources.clone();
+                free.take(&self.used(uid));
+                room.add(&free);
+            }
+        }
+        (fresh, room)
+    }
+
+    fn used(&self, uid: &str) -> Resources {
+        let worker = self.demand.workers.get(uid);
+        worker.map(|worker| worker.used.clone()).unwrap_or_default()
     }
 
     /// As many new pods as there are old ones come; when all are there, all old ones give their
@@ -153,6 +194,20 @@ impl Planner<'_> {
             self.drain(&uid, &group.name, Reason::OldTemplate);
         }
     }
+}
+
+/// The new pods that the next old ones need, as many of those as may go at once.
+fn pods_for(group: &Group, mut room: Resources, old: &[Old]) -> u32 {
+    let mut pods = 0;
+    for pod in old.iter().take(group.surge as usize) {
+        let fits = room.has_room_for(&pod.used, &group.template.resources);
+        if pod.replicas == 0 || !fits {
+            pods += 1;
+            room.add(&group.template.resources);
+        }
+        room.take(&pod.used);
+    }
+    pods
 }
 
 /// Whether the pod is of another template than the one in force.
