@@ -35,6 +35,9 @@ pub enum CallError {
     /// There is no such object, or not any more.
     #[error("not found: {0}")]
     NotFound(String),
+    /// An object of that name, or another one of that name, is there.
+    #[error("{0}")]
+    Conflict(String),
     /// No answer, or none that says whether it happened.
     #[error("the Kubernetes API does not answer: {0}")]
     Away(String),
@@ -68,17 +71,22 @@ impl ClusterApi {
         let namespace = namespace
             .unwrap_or_else(|| client.default_namespace())
             .to_owned();
+        Ok(ClusterApi::of(&client, cluster, namespace))
+    }
+
+    /// What a client reaches.
+    pub fn of(client: &Client, cluster: &str, namespace: String) -> ClusterApi {
         let pod = ApiResource::erase::<Pod>(&());
-        Ok(ClusterApi {
+        ClusterApi {
             pods: Api::namespaced(client.clone(), &namespace),
             nodes: Api::all(client.clone()),
             raw_pods: Api::namespaced_with(client.clone(), &namespace, &pod),
             config_maps: Api::namespaced(client.clone(), &namespace),
             budgets: Api::namespaced(client.clone(), &namespace),
-            events: Api::namespaced(client, &namespace),
+            events: Api::namespaced(client.clone(), &namespace),
             namespace,
             cluster: cluster.to_owned(),
-        })
+        }
     }
 
     /// The object that owns the pods.
@@ -117,7 +125,8 @@ impl ClusterApi {
         };
         let params = DeleteParams::default().preconditions(same);
         match call(self.pods.delete(name, &params)).await {
-            Ok(_) | Err(CallError::NotFound(_)) => Ok(()),
+            // A conflict: the name is another pod's by now.
+            Ok(_) | Err(CallError::NotFound(_) | CallError::Conflict(_)) => Ok(()),
             Err(error @ (CallError::Refused(_) | CallError::Away(_))) => Err(error),
         }
     }
@@ -134,7 +143,7 @@ impl ClusterApi {
             let removed = call(self.budgets.delete(&name, &DeleteParams::default())).await;
             return match removed {
                 Ok(_) | Err(CallError::NotFound(_)) => Ok(()),
-                Err(error @ (CallError::Refused(_) | CallError::Away(_))) => Err(error),
+                Err(error) => Err(error),
             };
         };
         let ours = json!({CLUSTER_LABEL: self.cluster, GROUP_LABEL: group});
@@ -203,6 +212,7 @@ pub async fn call<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Resu
 fn meaning(error: kube::Error) -> CallError {
     match error {
         kube::Error::Api(status) if status.code == 404 => CallError::NotFound(status.message),
+        kube::Error::Api(status) if status.code == 409 => CallError::Conflict(status.message),
         kube::Error::Api(status) if (400..429).contains(&status.code) => {
             CallError::Refused(status.message)
         }

@@ -37,8 +37,17 @@ const BUDGET_PAUSE: Duration = Duration::from_secs(5);
 /// Of a pod's name: random characters at its end.
 const NAME_SUFFIX_CHARS: usize = 5;
 
-/// In what the API server says when a quota is used up.
-const QUOTA_WORDS: &str = "exceeded quota";
+/// In what the API server says when it refuses a pod for another reason than what it is: a quota
+/// is used up, the head has no rights, the namespace is on its way out.
+const NOT_THE_TEMPLATES: [&str; 3] = [
+    "exceeded quota",
+    "cannot create resource",
+    "because it is being terminated",
+];
+
+/// Pods that are not shown while their workers have sessions are believed to be gone after this:
+/// above what a session needs to break.
+const DOUBT_MS_MAX: u64 = 30_000;
 
 /// How long replicas of a pod that we take away ourselves are kept for replacements: there is no
 /// hurry, but a place that never comes must not hold it for good.
@@ -63,6 +72,8 @@ struct Shell {
     groups: Vec<Group>,
     /// Pods of the last synced look that were alive.
     alive: BTreeSet<String>,
+    /// Pods that are not seen any more although their workers have sessions, since when.
+    vanished: BTreeMap<String, u64>,
     supply: Supply,
     /// Budgets as they were set, by group; a group that is missing was never set.
     budgets: BTreeMap<String, Option<u32>>,
@@ -93,6 +104,11 @@ impl Keeper {
             }
             tokio::time::sleep(CONNECT_PAUSE).await;
         };
+        self.keep(api).await;
+    }
+
+    /// Runs with access to Kubernetes until nobody listens to its notices.
+    pub async fn keep(self, api: ClusterApi) {
         let (seen_in, seen) = watch::channel(Seen::default());
         let selector = format!("{}={}", manifest::CLUSTER_LABEL, self.cluster);
         let watching = follow(api.pods.clone(), selector, PODS_PAUSE_MAX, seen_in);
@@ -106,6 +122,7 @@ impl Keeper {
             ledger: Ledger::default(),
             generations: Generations::default(),
             alive: BTreeSet::new(),
+            vanished: BTreeMap::new(),
             supply: Supply::default(),
             budgets: BTreeMap::new(),
             budgets_after: Instant::now(),
@@ -149,7 +166,10 @@ impl Shell {
             self.tell(seen, &Survey::default()).await;
             return;
         }
-        self.tell_gone(&seen.objects).await;
+        self.tell_gone(&seen.objects, demand, now_ms).await;
+        if self.is_doubtful(&seen.objects, now_ms) {
+            return;
+        }
         self.ledger.forget(&seen.objects, now_ms);
         self.learn(&seen.objects).await;
         // Twice: how long a pod has been like that decides how it counts.
@@ -293,12 +313,15 @@ impl Shell {
         for (group, (name, reason, error)) in refused {
             warn!(group, reason, "no pod for the group");
             match error {
+                // The namespace or the owner is gone.
                 CallError::Refused(_) | CallError::NotFound(_) => {
                     self.ledger.refused(&name, &group, reason.clone(), now_ms);
                     self.note_failure(&group, &reason);
                 }
-                // It may exist.
-                CallError::Away(_) => self.ledger.unanswered(&group, reason.clone(), now_ms),
+                // It may exist: a call without an answer is repeated by the client.
+                CallError::Away(_) | CallError::Conflict(_) => {
+                    self.ledger.unanswered(&group, reason.clone(), now_ms)
+                }
             }
             if self.warned.get(&group) != Some(&reason) {
                 let note = format!("no pod for worker group {group}: {reason}");
@@ -310,27 +333,49 @@ impl Shell {
         }
     }
 
-    /// Other refusals than those for the number of pods are the template's.
+    /// Other refusals than those are the template's.
     fn note_failure(&mut self, group: &str, reason: &str) {
         let held = self.groups.iter().find(|held| held.name == group);
-        if let Some(held) = held.filter(|_| !reason.contains(QUOTA_WORDS)) {
+        let is_other = NOT_THE_TEMPLATES.iter().any(|words| reason.contains(words));
+        if let Some(held) = held.filter(|_| !is_other) {
             let generation = held.template.generation.clone();
             self.ledger.failed(group, &generation, reason.to_owned());
         }
     }
 
-    /// Tells the head, once, which pods are gone: their workers are not waited for.
-    async fn tell_gone(&mut self, pods: &Pods) {
+    /// Tells the head, once, which pods are gone: their workers are not waited for. One whose
+    /// worker has a session is not gone, whatever is shown.
+    async fn tell_gone(&mut self, pods: &Pods, demand: &Demand, now_ms: u64) {
         let alive: BTreeSet<String> = pods
             .iter()
             .filter(|(_, pod)| pod.stage != Stage::Ended)
             .map(|(uid, _)| uid.clone())
             .collect();
         for uid in self.alive.difference(&alive) {
+            self.vanished.entry(uid.clone()).or_insert(now_ms);
+        }
+        let has_session = |uid: &String| {
+            let worker = demand.workers.get(uid);
+            worker.is_some_and(|worker| worker.connected)
+        };
+        self.vanished.retain(|uid, _| !alive.contains(uid));
+        let (still, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.vanished)
+            .into_iter()
+            .partition(|(uid, _)| has_session(uid));
+        self.vanished = still;
+        for uid in gone.into_keys() {
             // Nobody listens: the head ends.
-            let _ = self.keeper.notices.send(Notice::PodGone(uid.clone())).await;
+            let _ = self.keeper.notices.send(Notice::PodGone(uid)).await;
         }
         self.alive = alive;
+    }
+
+    /// Whether what is seen cannot be the whole truth, for now.
+    fn is_doubtful(&self, pods: &Pods, now_ms: u64) -> bool {
+        let mut vanished = self.vanished.iter();
+        vanished.any(|(uid, since)| {
+            !pods.contains_key(uid) && now_ms.saturating_sub(*since) < DOUBT_MS_MAX
+        })
     }
 
     /// Tells the head what goes and what is in the way, when that changed.

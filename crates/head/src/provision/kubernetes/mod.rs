@@ -22,6 +22,8 @@ mod trouble;
 mod watch;
 
 #[cfg(test)]
+mod fake;
+#[cfg(test)]
 mod generations_tests;
 #[cfg(test)]
 mod model;
