@@ -104,7 +104,8 @@ impl Keeper {
             }
             tokio::time::sleep(CONNECT_PAUSE).await;
         };
-        self.keep(api).await;
+        // Large, and made once.
+        Box::pin(self.keep(api)).await;
     }
 
     /// Runs with access to Kubernetes until nobody listens to its notices.
