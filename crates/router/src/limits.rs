@@ -129,6 +129,10 @@ pub const TABLE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 // ---- shutdown ----
 
+/// How long an idle HTTP/1 connection stays open when its port closes, for the request that its
+/// client may just be sending.
+pub const LAST_REQUEST_WAIT: Duration = Duration::from_secs(1);
+
 /// How long requests in progress may still take when the router is told to stop or its ingress
 /// closes. What is left then is cut off.
 pub const DRAIN_SECONDS_MAX: Duration = Duration::from_secs(60);

@@ -30,6 +30,8 @@ pub struct Activity {
     stalled: AtomicBool,
     /// HTTP/2 has its own pings and no slow heads that hold a connection.
     http2: AtomicBool,
+    /// The port closes.
+    closing: AtomicBool,
     /// What goes on when it is no longer HTTP.
     tunnel: OnceLock<Arc<Tunnel>>,
 }
@@ -80,6 +82,11 @@ impl Activity {
             self.http2.store(true, Ordering::Relaxed);
         }
         Answering(Arc::clone(self))
+    }
+
+    /// From now on every answer is the last of its connection.
+    pub fn set_closing(&self) {
+        self.closing.store(true, Ordering::Relaxed);
     }
 
     /// Whether a request came over HTTP/2.
@@ -134,6 +141,11 @@ impl Activity {
 }
 
 impl Answering {
+    /// Whether the client is to be told that the connection goes.
+    pub fn is_last(&self) -> bool {
+        self.0.closing.load(Ordering::Relaxed)
+    }
+
     /// After this answer the connection is no longer HTTP.
     pub fn set_tunnel(&self, tunnel: Arc<Tunnel>) {
         // HTTP ends once.

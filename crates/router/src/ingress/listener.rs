@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -31,7 +31,8 @@ use crate::core::{Core, Listening};
 use crate::error::RouterError;
 use crate::limits::{
     ACCEPT_RETRY_DELAY, BIND_RETRY_DELAY, CONNECTIONS_MAX, DRAIN_SECONDS_MAX, HEADER_BYTES_MAX,
-    HEADER_READ_SECONDS_MAX, HEADERS_MAX, HTTP2_STREAMS_MAX, WRITE_STALL_SECONDS_MAX,
+    HEADER_READ_SECONDS_MAX, HEADERS_MAX, HTTP2_STREAMS_MAX, LAST_REQUEST_WAIT,
+    WRITE_STALL_SECONDS_MAX,
 };
 
 /// HTTP/2 window of one request's body, and of all on one connection.
@@ -304,6 +305,10 @@ where
             if let Some(tunnel) = response.extensions_mut().remove::<Arc<Tunnel>>() {
                 answering.set_tunnel(tunnel);
             }
+            if answering.is_last() && !is_http2 {
+                let last = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, last);
+            }
             Ok::<_, Infallible>(response.map(|body| answering.hold(body)))
         }
     });
@@ -312,15 +317,26 @@ where
     // Boxed: it is looked at seldom, and a connection is moved often.
     let ending = Quiet::new(Box::pin(ends.first(&activity, patience)));
     tokio::select! {
-        // An error is the client's: it broke off, or does not speak HTTP.
-        _ = serving.as_mut() => return ends.tunnel(&activity).await,
+        // The end first: what is answered after it is the last answer.
+        biased;
         end = ending => match end {
-            End::Close => {}
+            End::Close => activity.set_closing(),
             // An HTTP/1 client without patience left has nothing to be told; one of HTTP/2 is
             // told that the connection goes.
             End::Exhausted if activity.is_http2() => {}
             End::Exhausted | End::Cut => return,
         },
+        // An error is the client's: it broke off, or does not speak HTTP.
+        _ = serving.as_mut() => return ends.tunnel(&activity).await,
+    }
+    if !activity.is_http2() {
+        // The client of an idle connection may be sending at this moment: it is answered, and told
+        // with the answer that the connection goes.
+        tokio::select! {
+            _ = serving.as_mut() => return ends.tunnel(&activity).await,
+            () = tokio::time::sleep(LAST_REQUEST_WAIT) => {}
+            () = ends.cut.cancelled() => return,
+        }
     }
     serving.as_mut().graceful_shutdown();
     // Without a request in progress this ends at once for HTTP/1, and for HTTP/2 after a round
@@ -478,6 +494,30 @@ mod tests {
         client.read_to_end(&mut read).await.unwrap();
         serving.await.unwrap();
         (read, start.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_comes_as_the_port_closes_is_answered_and_is_the_last() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        socket.readable().await.unwrap();
+        let ends = Ends {
+            close: CancellationToken::new(),
+            cut: CancellationToken::new(),
+        };
+        ends.close.cancel();
+        let serving = tokio::spawn(connection(socket, Arc::new(Ok200), PATIENCE, ends));
+        let mut read = Vec::new();
+        client.read_to_end(&mut read).await.unwrap();
+        serving.await.unwrap();
+        let read = String::from_utf8(read).unwrap();
+        assert!(read.starts_with("HTTP/1.1 200"), "{read}");
+        assert!(read.contains("connection: close"), "{read}");
     }
 
     #[tokio::test(start_paused = true)]
