@@ -4,7 +4,7 @@ CARGO ?= cargo
 BIN := target/release/mobula
 export MOBULA_BIN := $(CURDIR)/$(BIN)
 
-.PHONY: help run test build check unit chart e2e test-kubernetes test-compat sim chaos loadtest bench fmt models
+.PHONY: help run test build check unit chart e2e test-kubernetes test-node test-compat sim chaos loadtest bench fmt models
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ e2e: ## End-to-end tests with real clients only
 
 test-kubernetes: ## Worker pods on a real control plane only
 	scripts/test.sh kubernetes
+
+test-node: ## The chart and the image on a real kubelet and containerd; needs root, leaves nothing behind
+	scripts/test.sh node
 
 test-compat: ## Older releases of Ray's own client; installs each of them
 	scripts/test.sh compat

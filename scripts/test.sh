@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All tests, or one part: check | unit | chart | e2e | kubernetes. By itself only: compat, which installs older
-# Rays (hundreds of megabytes each). The last line counts what ran:
+# All tests, or one part: check | unit | chart | e2e | kubernetes. By themselves only: compat, which installs
+# older Rays (hundreds of megabytes each), and node, which needs root. The last line counts what ran:
 #   mobula: N passed, N failed
 # A part that cannot run counts as a failure and says why.
 set -uo pipefail
@@ -51,10 +51,22 @@ kubernetes() {
   step "release build" cargo build --release --locked -p mobula || return
   # What is missing is said, and fetched or built, before a test waits for it.
   step "Kubernetes" scripts/fetch_kubernetes.sh || return
-  step "kubectl" scripts/fetch_kubectl.sh || return
+  step "helm and kubectl" scripts/fetch_client.sh kubectl || return
   local venv
   venv="$(tests/setup.sh)" || { echo "FAILED: tests/setup.sh"; broken=$((broken + 1)); return; }
   step "on Kubernetes" "$venv/bin/pytest" tests/kubernetes -q --tb=short
+}
+
+node() {
+  export MOBULA_BIN="$PWD/target/release/mobula"
+  step "release build" cargo build --release --locked -p mobula || return
+  step "models" "$MOBULA_BIN" models fetch || return
+  step "Kubernetes" scripts/fetch_kubernetes.sh || return
+  step "a node" scripts/fetch_node.sh || return
+  step "helm and kubectl" scripts/fetch_client.sh kubectl || return
+  local venv
+  venv="$(tests/setup.sh)" || { echo "FAILED: tests/setup.sh"; broken=$((broken + 1)); return; }
+  step "on a real node" tests/node/run.sh "$venv/bin/pytest" tests/node -q --tb=short
 }
 
 compat() {
@@ -70,8 +82,8 @@ compat() {
 scripts/require.sh cargo python3 || { echo "0 passed, 1 failed"; exit 1; }
 case "$part" in
   all) check; unit; chart; e2e; kubernetes ;;
-  check | unit | chart | e2e | kubernetes | compat) "$part" ;;
-  *) echo "usage: scripts/test.sh [check|unit|chart|e2e|kubernetes|compat]" >&2; exit 2 ;;
+  check | unit | chart | e2e | kubernetes | node | compat) "$part" ;;
+  *) echo "usage: scripts/test.sh [check|unit|chart|e2e|kubernetes|node|compat]" >&2; exit 2 ;;
 esac
 
 # cargo: "test result: ok. 12 passed; 0 failed; …"; pytest: "3 failed, 40 passed in 9.1s".

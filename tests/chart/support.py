@@ -21,7 +21,7 @@ CASES = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci")
 @functools.cache
 def helm() -> str:
     done = subprocess.run(
-        [ROOT / "scripts/fetch_helm.sh"], check=True, stdout=subprocess.PIPE, text=True
+        [ROOT / "scripts/fetch_client.sh", "helm"], check=True, stdout=subprocess.PIPE, text=True
     )
     return done.stdout.strip()
 

@@ -35,8 +35,8 @@ def known(rendered: str) -> str:
 def test_every_object_of_the_chart_is_accepted(
     plane: ControlPlane, restricted: str, values: Path
 ) -> None:
-    helm = [str(fetched("fetch_helm.sh")), "template", "release", str(CHART)]
-    kubectl = [str(fetched("fetch_kubectl.sh")), "--kubeconfig", str(plane.kubeconfig)]
+    helm = [str(fetched("fetch_client.sh", "helm")), "template", "release", str(CHART)]
+    kubectl = [str(fetched("fetch_client.sh", "kubectl")), "--kubeconfig", str(plane.kubeconfig)]
     rendered = subprocess.run(
         [*helm, "--namespace", restricted, "--values", str(values), "--kube-version", "1.36"],
         capture_output=True,

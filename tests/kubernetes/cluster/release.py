@@ -39,12 +39,12 @@ class Release:
 
     def helm(self, *args: str) -> Done:
         config = ("--kubeconfig", str(self.plane.kubeconfig), "--namespace", self.namespace)
-        command = [str(fetched("fetch_helm.sh")), *args, *config]
+        command = [str(fetched("fetch_client.sh", "helm")), *args, *config]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     def kubectl(self, *args: str) -> Done:
         config = ("--kubeconfig", str(self.plane.kubeconfig), "--namespace", self.namespace)
-        command = [str(fetched("fetch_kubectl.sh")), *config, *args]
+        command = [str(fetched("fetch_client.sh", "kubectl")), *config, *args]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     def install(self, values: Json) -> Done:

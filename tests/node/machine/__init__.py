@@ -1,0 +1,1 @@
+"""A real Kubernetes node on this machine: containerd, kubelet, kube-proxy, and names."""

@@ -1,0 +1,138 @@
+"""The chart on a real kubelet and containerd, from our image, in a namespace that takes only pods of
+the restricted profile: installed, tested, changed, evicted, while requests go on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import requests
+from cluster.installed import CHANGES, NAME, VALUES, Installed, sleep_app, upgrade_and_go_back
+from cluster.release import WAIT_S, merged
+from machine.node import DISK, Node
+from support.config import Json
+from support.waiting import wait_until
+
+NAMESPACE = "chart"
+# A model of the image, beside the application that the load goes to.
+EMBEDDER: Json = {
+    "name": "embedder",
+    "route_prefix": "/",
+    "import_path": "mobula.apps:embedder",
+    "args": {"model": "sentence-transformers/all-MiniLM-L6-v2"},
+    "deployments": [{"name": "Embedder", "ray_actor_options": {"num_cpus": 0.5}}],
+}
+TINY: Json = {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}}
+NODE_VALUES = merged(
+    VALUES,
+    {
+        "serveConfig": {"applications": [EMBEDDER, sleep_app(2)]},
+        "head": {"resources": TINY},
+        "router": {"resources": TINY},
+        "etcd": {"resources": TINY},
+        "workerDefaults": {
+            "minReplicas": 2,
+            "resources": TINY,
+            "offers": {"cpus": 2},
+            # The models are in the image.
+            "cache": {"enabled": False},
+        },
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def release(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The chart, installed. Each test upgrades to what it needs."""
+    for number in range(3):
+        disk(node, DISK / f"etcd-{number}")
+    service = f"/api/v1/namespaces/{NAMESPACE}/services/{NAME}"
+    folder = tmp_path_factory.mktemp("release")
+    release = Installed(
+        node.plane, NAMESPACE, folder, lambda: node.plane.get(service)["spec"]["clusterIP"]
+    )
+    done = release.install(NODE_VALUES)
+    assert done.returncode == 0, done.stdout + done.stderr + release.described()
+    return release
+
+
+def disk(node: Node, folder: Path) -> None:
+    """A volume of this node for whoever claims one; the group of the pod's user may write."""
+    folder.mkdir()
+    os.chown(folder, 10001, 10001)
+    node.plane.done("POST", "/api/v1/persistentvolumes", {
+        "metadata": {"name": folder.name},
+        "spec": {
+            "capacity": {"storage": "10Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "hostPath": {"path": str(folder)},
+        },
+    })  # fmt: skip
+
+
+def test_the_chart_is_installed_and_passes_its_own_test(release: Installed) -> None:
+    assert release.upgrade(NODE_VALUES).returncode == 0
+    release.settle("mobula:1")
+    done = release.helm("test", "r", "--timeout", "120s")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_model_of_the_image_answers_through_the_service(release: Installed) -> None:
+    url = f"http://{release.address()}:8000/v1/embeddings"
+    answer = requests.post(url, json={"input": "What is deep learning?"}, timeout=30)
+    assert answer.ok, answer.text
+    assert len(answer.json()["data"][0]["embedding"]) == 384
+
+
+def test_a_pods_log_is_what_its_process_says(release: Installed) -> None:
+    [pod, *_] = release.pods("router").values()
+    done = release.kubectl("logs", pod["metadata"]["name"])
+    assert "ingress open" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_an_upgrade_and_the_way_back_lose_no_request(release: Installed, what: str) -> None:
+    upgrade_and_go_back(release, NODE_VALUES, what)
+
+
+@pytest.mark.parametrize("component", ["worker", "router", "head"])
+def test_the_eviction_of_each_pod_in_turn_loses_no_request(
+    release: Installed, component: str
+) -> None:
+    assert release.upgrade(NODE_VALUES).returncode == 0
+    release.settle("mobula:1")
+    before = release.pods(component)
+    assert len(before) == 2
+    with release.load() as clients:
+        clients.wait_for_more()
+        for pod in before.values():
+            wait_until(lambda: evicted(release, pod), "the budget allows it", WAIT_S)  # noqa: B023
+        wait_until(
+            lambda: not before.keys() & release.pods(component).keys(), "all are new", WAIT_S
+        )
+        release.settle("mobula:1")
+        clients.wait_for_more()
+    assert clients.failed() == []
+
+
+def evicted(release: Installed, pod: Json) -> bool:
+    """Asks as `kubectl drain` does; no is the answer while the budget has no room."""
+    name = pod["metadata"]["name"]
+    body = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "deleteOptions": {"preconditions": {"uid": pod["metadata"]["uid"]}},
+    }
+    answer = release.plane.call("POST", f"{release.core}/pods/{name}/eviction", body)
+    assert answer.status_code in (201, 429), answer.text
+    return answer.status_code == 201
+
+
+def test_uninstalled_only_etcds_volumes_are_left(release: Installed) -> None:
+    done = release.helm("uninstall", "r", "--wait", "--timeout", "120s")
+    assert done.returncode == 0, done.stderr
+    for component in ("head", "router", "worker", "etcd"):
+        wait_until(lambda: not release.pods(component), f"no {component}", WAIT_S)  # noqa: B023
+    assert len(release.listed("persistentvolumeclaims")) == 3
