@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
-from support import CASES, CHART, containers, groups, of_kind, pods, render, run
+from support import CASES, CHART, containers, groups, objects, of_kind, pods, render, run, template
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -114,7 +115,8 @@ def test_a_budget_never_blocks_a_drain(case: str) -> None:
             for owner in owners.values()
             if owner["spec"]["selector"]["matchLabels"] == spec["selector"]["matchLabels"]
         ]
-        assert owner["spec"]["replicas"] > 1
+        # Without a number of its own it has an autoscaler, whose least number is more than one.
+        assert owner["spec"].get("replicas", 2) > 1
         assert spec["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
     if case == "single":
         assert budgets == {}
@@ -171,6 +173,38 @@ def test_a_group_offers_what_its_limits_say_or_what_it_is_told_to() -> None:
     assert gpu["resources"] == {"cpus": 3.5, "gpus": 1, "memory": "12Gi"}
     assert cpu["resources"] == {"cpus": 2, "gpus": 0, "memory": "4Gi"}
     assert groups("everything")[0]["resources"] == {"cpus": 4, "gpus": 0, "memory": "3Gi"}
+
+
+@pytest.mark.parametrize(
+    ("values", "image"),
+    [
+        ("", "registry.k8s.io/etcd:3.6.4-0"),
+        ("etcd.image.tag=3.6.9-0", "registry.k8s.io/etcd:3.6.9-0"),
+        ("etcd.image.registry=mirror.example", "mirror.example/etcd:3.6.4-0"),
+        (f"etcd.image.digest=sha256:{'a' * 64}", f"registry.k8s.io/etcd@sha256:{'a' * 64}"),
+        ("global.imageRegistry=mirror.example", "mirror.example/etcd:3.6.4-0"),
+        ("etcd.image.repository=bitnami/etcd", "registry.k8s.io/bitnami/etcd:3.6.4-0"),
+    ],
+)
+def test_etcds_image_is_the_one_that_is_named(values: str, image: str) -> None:
+    done = template("--set", values)
+    assert done.returncode == 0, done.stderr
+    [etcd] = [
+        item
+        for item in objects(done.stdout)
+        if item["kind"] == "StatefulSet" and item["metadata"]["name"].endswith("-etcd")
+    ]
+    assert [one["image"] for one in etcd["spec"]["template"]["spec"]["containers"]] == [image]
+
+
+def test_the_policy_for_the_heads_pods_names_what_the_groups_have() -> None:
+    [policy] = of_kind("everything", "ValidatingAdmissionPolicy").values()
+    lists = {item["name"]: item["expression"] for item in policy["spec"]["variables"]}
+    assert json.loads(lists["images"]) == ["registry.example/models/mobula"]
+    assert json.loads(lists["secrets"]) == ["rag-auth", "rag8s-hf-token"]
+    assert json.loads(lists["accounts"]) == ["default"]
+    [binding] = of_kind("everything", "ValidatingAdmissionPolicyBinding").values()
+    assert binding["spec"]["policyName"] == policy["metadata"]["name"]
 
 
 def test_heads_restart_when_the_groups_change_and_not_for_a_new_chart() -> None:

@@ -32,6 +32,13 @@ WRONG = {
     "image.digest=sha256:12": "at '/image/digest': 'sha256:12' does not match pattern",
     "metrics.prometheusRule.errorRatio=2": "at '/metrics/prometheusRule/errorRatio': maximum: "
     "got 2, want 1",
+    "router.autoscaling.maxReplicas=0": "at '/router/autoscaling/maxReplicas': minimum: got 0, "
+    "want 1",
+    "router.service.loadBalancerSourceRanges[0]=10.0.0.1": "at "
+    "'/router/service/loadBalancerSourceRanges/0': '10.0.0.1' does not match pattern '/[0-9]+$'",
+    "grpcRoute.parentRef=g": "at '/grpcRoute': additional properties 'parentRef' not allowed",
+    "admissionPolicy.enabled=maybe": "at '/admissionPolicy/enabled': got string, want boolean",
+    "etcd.image.digest=3.6": "at '/etcd/image/digest': '3.6' does not match pattern",
     "ingress.hosts[0].path=/": "at '/ingress/hosts/0': additional properties 'path' not allowed",
 }
 
@@ -47,6 +54,9 @@ AGAINST_EACH_OTHER = {
     "etcd.external.clientCertificate=true": "etcd.external.tlsSecretName: needed with "
     "etcd.external.clientCertificate",
     "httpRoute.enabled=true": "httpRoute.parentRefs: name at least one gateway",
+    "grpcRoute.enabled=true": "grpcRoute.parentRefs: name at least one gateway",
+    "router.autoscaling.enabled=true,router.autoscaling.maxReplicas=1": "router.autoscaling."
+    "maxReplicas: 1 is less than router.replicas, 2",
     "ingress.enabled=true": "ingress.hosts: name at least one host",
     "workerGroups[0].name=a,workerGroups[1].name=a": "workerGroups: the name 'a' is used twice",
     "workerGroups[0].name=router": "workerGroups: a group cannot be named 'router', that is the "

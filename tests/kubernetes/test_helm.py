@@ -3,6 +3,7 @@ server, with every role's real process in its pod, while requests go on."""
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,11 @@ from cluster.installed import CHANGES, NAME, VALUES, Installed, upgrade_and_go_b
 from cluster.release import WAIT_S, merged
 from cluster.service_proxy import ServiceProxy
 from conftest import LIVE
+from support.config import Json
 from support.waiting import wait_until
 
+# Kinds of the chart that are in no namespace.
+WIDE = "validatingadmissionpolicies,validatingadmissionpolicybindings,clusterroles"
 ETCD = "registry.k8s.io/etcd:3.6.4-0"
 
 
@@ -158,6 +162,82 @@ def test_the_heads_rights_end_at_its_namespace(release: Installed) -> None:
         assert not release.can_i(verb, resource, "rag", "--namespace=default"), resource
 
 
+def worker_pod(release: Installed) -> Json:
+    """A pod as the head makes them, to be made once more."""
+    [pod, *_] = release.pods("worker").values()
+    spec = {key: value for key, value in pod["spec"].items() if key != "nodeName"}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "another"}, "spec": spec}
+
+
+def asked_by_the_head(release: Installed, pod: Json) -> str:
+    """What the API server says to the head that wants to make this pod; empty: nothing."""
+    file = release.folder / "pod.json"
+    file.write_text(json.dumps(pod))
+    user = f"--as=system:serviceaccount:{release.namespace}:rag"
+    done = release.kubectl("create", "--dry-run=server", f"--filename={file}", user)
+    return done.stderr if done.returncode else ""
+
+
+BEYOND_THE_TEMPLATES: dict[str, tuple[Json, str]] = {
+    "another image": (
+        {"containers": [{"name": "worker", "image": "elsewhere/mobula:1"}]},
+        "only the images of the worker groups",
+    ),
+    "an image whose name begins alike": (
+        {"containers": [{"name": "worker", "image": "mobula-else:1"}]},
+        "only the images of the worker groups",
+    ),
+    "the head's own account": ({"serviceAccountName": "rag"}, "no token of them"),
+    "a token": ({"automountServiceAccountToken": True}, "no token of them"),
+    "a Secret of somebody else": (
+        {"volumes": [{"name": "auth", "secret": {"secretName": "other"}}]},
+        "mount only the Secrets of the worker groups",
+    ),
+    "a kind of volume that no group has": (
+        {"volumes": [{"name": "auth", "configMap": {"name": "other"}}]},
+        "only volumes of the kinds",
+    ),
+    "a Secret in its environment": (
+        {"containers": [{
+            "name": "worker", "image": "mobula:1",
+            "envFrom": [{"secretRef": {"name": "other"}}],
+        }]},
+        "read only the Secrets of the worker groups",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BEYOND_THE_TEMPLATES)
+def test_the_admission_policy_refuses_the_head(release: Installed, what: str) -> None:
+    pod = worker_pod(release)
+    assert asked_by_the_head(release, pod) == ""
+    change, reason = BEYOND_THE_TEMPLATES[what]
+    for container in change.get("containers", []):
+        # Restricted otherwise, so that the policy is what it meets.
+        container["securityContext"] = pod["spec"]["containers"][0]["securityContext"]
+    pod["spec"] |= {"containers": [plain(pod)], **change}
+    assert reason in asked_by_the_head(release, pod)
+
+
+def test_the_admission_policy_keeps_pods_off_the_node_where_the_namespace_does_not(
+    release: Installed,
+) -> None:
+    pod = worker_pod(release)
+    pod["spec"] |= {"containers": [plain(pod)], "hostNetwork": True}
+    space = f"/api/v1/namespaces/{release.namespace}"
+    mode = "pod-security.kubernetes.io/enforce"
+    release.plane.patch(space, {"metadata": {"labels": {mode: "privileged"}}}, "merge-patch")
+    try:
+        assert "are not the node's" in asked_by_the_head(release, pod)
+    finally:
+        release.plane.patch(space, {"metadata": {"labels": {mode: "restricted"}}}, "merge-patch")
+
+
+def plain(pod: Json) -> Json:
+    """Its container without mounts, whose volumes may be others."""
+    return {**pod["spec"]["containers"][0], "volumeMounts": []}
+
+
 def test_uninstalled_only_etcds_volumes_are_left(kubelet: ImageKubelet, tmp_path: Path) -> None:
     release = made(kubelet, tmp_path / "release")
     assert release.install(VALUES).returncode == 0
@@ -179,3 +259,5 @@ def test_uninstalled_only_etcds_volumes_are_left(kubelet: ImageKubelet, tmp_path
         "serviceaccount/default",
     }
     wait_until(lambda: left() == expected or None, f"only {expected}", WAIT_S)
+    wide = release.kubectl("get", WIDE, "--selector=app.kubernetes.io/instance=r", "--output=name")
+    assert f"{release.namespace}-" not in wide.stdout, wide.stderr

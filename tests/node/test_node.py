@@ -4,6 +4,7 @@ the restricted profile: installed, tested, changed, evicted, while requests go o
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,11 @@ NODE_VALUES = merged(
     VALUES,
     {
         "serveConfig": {"applications": [EMBEDDER, sleep_app(2)]},
-        "head": {"resources": TINY},
+        "head": {
+            "resources": TINY,
+            "probes": {"liveness": {"periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 5}},
+            "terminationGracePeriodSeconds": 5,
+        },
         "router": {"resources": TINY},
         "etcd": {"resources": TINY},
         "workerDefaults": {
@@ -102,8 +107,7 @@ def test_the_eviction_of_each_pod_in_turn_loses_no_request(
 ) -> None:
     assert release.upgrade(NODE_VALUES).returncode == 0
     release.settle("mobula:1")
-    before = release.pods(component)
-    assert len(before) == 2
+    before = wait_until(lambda: two(release.pods(component)), f"two {component}s", WAIT_S)
     with release.load() as clients:
         clients.wait_for_more()
         for pod in before.values():
@@ -114,6 +118,45 @@ def test_the_eviction_of_each_pod_in_turn_loses_no_request(
         release.settle("mobula:1")
         clients.wait_for_more()
     assert clients.failed() == []
+
+
+def two(pods: dict[str, Json]) -> dict[str, Json] | None:
+    """These pods, once those of before are gone."""
+    return pods if len(pods) == 2 else None
+
+
+def test_a_head_that_hangs_is_restarted_by_its_kubelet_and_no_request_is_lost(
+    release: Installed,
+) -> None:
+    assert release.upgrade(NODE_VALUES).returncode == 0
+    release.settle("mobula:1")
+    [pod, *_] = wait_until(lambda: two(release.pods("head")), "two heads", WAIT_S).values()
+    name = pod["metadata"]["name"]
+    with release.load() as clients:
+        clients.wait_for_more()
+        os.kill(process_of(pod), signal.SIGSTOP)
+        wait_until(lambda: restarts(release, name) == 1, f"{name} was restarted", WAIT_S)
+        wait_until(lambda: release.ready(name), f"{name} is ready", WAIT_S)
+        clients.wait_for_more()
+    assert clients.failed() == []
+
+
+def process_of(pod: Json) -> int:
+    """The process of a pod's container, by the group that its kubelet put it into."""
+    wanted = pod["metadata"]["uid"]
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and wanted in (entry / "cgroup").read_text():
+                if (entry / "comm").read_text().strip() == "mobula":
+                    return int(entry.name)
+        except OSError:
+            continue
+    raise AssertionError(f"no process of {pod['metadata']['name']}")
+
+
+def restarts(release: Installed, name: str) -> int:
+    status = release.plane.get(f"{release.core}/pods/{name}")["status"]
+    return status["containerStatuses"][0]["restartCount"]
 
 
 def evicted(release: Installed, pod: Json) -> bool:

@@ -39,6 +39,8 @@ VALUES: Json = {
     "serveConfig": {"applications": [sleep_app(3)]},
     "router": {"preStopSeconds": 1},
     "workerDefaults": {"minReplicas": 1, "maxReplicas": 3},
+    # Whatever the head does below, it does within it.
+    "admissionPolicy": {"enabled": True},
 }
 # What an upgrade changes.
 CHANGES: dict[str, Json] = {

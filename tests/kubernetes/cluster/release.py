@@ -86,6 +86,11 @@ class Release:
     def images(self, component: str) -> set[str]:
         return {pod["spec"]["containers"][0]["image"] for pod in self.pods(component).values()}
 
+    def ready(self, name: str) -> bool:
+        """Whether a pod is ready."""
+        conditions = self.plane.get(f"{self.core}/pods/{name}")["status"]["conditions"]
+        return any(it["type"] == "Ready" and it["status"] == "True" for it in conditions)
+
     def can_i(self, verb: str, resource: str, account: str | None = None, *args: str) -> bool:
         """Whether an account of this namespace, or else the administrator, may do that."""
         user = [f"--as=system:serviceaccount:{self.namespace}:{account}"] if account else []

@@ -136,6 +136,12 @@ annotations:
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}
 {{- fail "httpRoute.parentRefs: name at least one gateway" }}
 {{- end }}
+{{- if and .Values.grpcRoute.enabled (not .Values.grpcRoute.parentRefs) }}
+{{- fail "grpcRoute.parentRefs: name at least one gateway" }}
+{{- end }}
+{{- if and .Values.router.autoscaling.enabled (lt (int .Values.router.autoscaling.maxReplicas) (int .Values.router.replicas)) }}
+{{- fail (printf "router.autoscaling.maxReplicas: %d is less than router.replicas, %d" (int .Values.router.autoscaling.maxReplicas) (int .Values.router.replicas)) }}
+{{- end }}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
 {{- fail "ingress.hosts: name at least one host" }}
 {{- end }}
