@@ -14,13 +14,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from plant import State
+from plant import ONGOING_MAX, State
 from ray.serve import autoscaling_policy
 from ray.serve._private import autoscaling_state
 from ray.serve._private.common import DeploymentID, TimeStampedValue
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
 REPORT_MS = 250
+REPORTED = ("queued", "ongoing", "arrivals", "served", "service_us")
 NEVER = -1_000_000
 
 
@@ -110,14 +111,14 @@ class Mobula:
             [binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.reported_ms = NEVER
-        self.load = {"queued": 0, "ongoing": 0}
-        self._say({**asdict(settings), "policy": policy})
+        self.load: dict[str, int] = {}
+        self._say({**asdict(settings), "policy": policy, "max_ongoing_requests": ONGOING_MAX})
 
     def decide(self, state: State) -> int:
         """One decision."""
         if state.ms - self.reported_ms >= REPORT_MS:
             self.reported_ms = state.ms
-            self.load = {"queued": state.queued, "ongoing": state.ongoing}
+            self.load = {name: getattr(state, name) for name in REPORTED}
         self._say({**asdict(state), **self.load})
         assert self.process.stdout
         return int(self.process.stdout.readline())

@@ -24,8 +24,12 @@ class State:
     ms: int
     queued: int
     ongoing: int
+    arrivals: int  # so far
+    served: int  # so far
+    service_us: int  # of those, summed up
     running: int
     target: int
+    start_ms: int  # of the last replica that became ready; 0: none did
 
 
 class Controller(Protocol):
@@ -50,18 +54,26 @@ def simulate(rate_of: Callable[[float], float], seconds: int, controller: Contro
     busy: list[int] = []  # end times
     starting: list[int] = []  # times at which replicas become ready
     running, target, arrivals = 1, 1, 0.0
+    arrived = served = start_ms = 0
     for ms in range(0, seconds * 1000, STEP_MS):
-        running += sum(1 for ready in starting if ready <= ms)
+        ready = sum(1 for at in starting if at <= ms)
+        start_ms = START_MS if ready else start_ms
+        running += ready
         starting = [ready for ready in starting if ready > ms]
+        served += sum(1 for end in busy if end <= ms)
         busy = [end for end in busy if end > ms]
         arrivals += rate_of(ms / 1000) * STEP_MS / 1000
         line += [ms] * int(arrivals)
+        arrived += int(arrivals)
         arrivals -= int(arrivals)
         while line and len(busy) < running * ONGOING_MAX:
             run.waits_ms.append(ms - line.pop(0))
             busy.append(ms + SERVICE_MS)
         if ms % CONTROL_MS == 0:
-            state = State(ms, len(line), len(busy), running, target)
+            service_us = served * SERVICE_MS * 1000
+            state = State(
+                ms, len(line), len(busy), arrived, served, service_us, running, target, start_ms
+            )
             run.states.append(state)
             target = controller.decide(state)
             excess = running + len(starting) - target

@@ -4,7 +4,8 @@ use mobula_proto::latency::BUCKETS;
 use mobula_proto::v1;
 
 use crate::world::Resources;
-use crate::world::observed::{Answers, ReplicaReport, ReportedState, Router, Worker};
+use crate::world::autoscale::flow::Counts;
+use crate::world::observed::{Answers, ReplicaReport, ReportedState, Router, RouterLoad, Worker};
 use crate::world::resources::{CPU, GPU, MEMORY};
 
 /// A worker's report; None for a state that does not exist.
@@ -51,15 +52,14 @@ pub fn router(report: v1::RouterReport) -> Router {
         table_version: report.table_version,
         draining: report.draining,
         error: report.error,
+        heard_ms: 0,
         behind_since_ms: None,
         loads: report
             .loads
             .into_iter()
             .map(|load| {
-                (
-                    (load.application, load.deployment),
-                    (load.queued_requests, load.ongoing_requests),
-                )
+                let said = load_of(load.queued_requests, load.ongoing_requests, load.flow);
+                ((load.application, load.deployment), said)
             })
             .collect(),
         answers: report
@@ -81,6 +81,18 @@ pub fn router(report: v1::RouterReport) -> Router {
                 (key, answers)
             })
             .collect(),
+    }
+}
+
+fn load_of(queued: u32, ongoing: u32, flow: Option<v1::RequestFlow>) -> RouterLoad {
+    RouterLoad {
+        queued,
+        ongoing,
+        counts: flow.map(|flow| Counts {
+            arrivals: flow.arrivals,
+            served: flow.served,
+            service_us: flow.service_us,
+        }),
     }
 }
 

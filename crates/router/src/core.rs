@@ -261,16 +261,8 @@ impl Core {
         self.http.publish();
         self.grpc.publish();
         let behind = lock(&self.behind);
-        let load = |deployment: &Arc<Deployment>| {
-            let (queued, ongoing) = deployment.load();
-            v1::DeploymentLoad {
-                application: deployment.application.clone(),
-                deployment: deployment.name.clone(),
-                queued_requests: u32::try_from(queued).unwrap_or(u32::MAX),
-                ongoing_requests: ongoing,
-            }
-        };
-        behind.deployments.values().map(load).collect()
+        let deployments = behind.deployments.values();
+        deployments.map(|deployment| deployment.load()).collect()
     }
 
     /// How versions that share a deployment's requests answered so far.

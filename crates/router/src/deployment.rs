@@ -13,6 +13,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::answers::Answers;
 use crate::dispatch::Worker;
+use crate::flow::Flow;
 use crate::limits::{FULL_PAUSE_MAX, FULL_PAUSE_MIN, LEFT_OUT_MAX, LEFT_OUT_MIN};
 use crate::metrics::{DeploymentMetrics, milliseconds};
 use crate::queue::{
@@ -34,6 +35,8 @@ pub struct Deployment {
     answers: Mutex<BTreeMap<String, Arc<Answers>>>,
     /// Told when somebody begins to wait: from zero replicas every millisecond counts.
     waiting: Arc<Notify>,
+    /// What has left its replica.
+    flow: Flow,
 }
 
 /// How to reach one replica.
@@ -62,6 +65,8 @@ pub struct Permit {
     key: ReplicaKey,
     seq: Seq,
     target: Arc<Target>,
+    /// When it got the slot.
+    since: Instant,
     /// How the call at the replica ended.
     outcome: Outcome,
     /// The slot was given back by other means than dropping.
@@ -97,6 +102,7 @@ impl Deployment {
             }),
             answers: Mutex::default(),
             waiting,
+            flow: Flow::default(),
         }
     }
 
@@ -221,8 +227,8 @@ impl Deployment {
         self.deliver(started);
     }
 
-    /// Load now; also publishes it as metrics.
-    pub fn load(&self) -> (usize, u32) {
+    /// Load now, and what passed through so far; also publishes the load as metrics.
+    pub fn load(&self) -> v1::DeploymentLoad {
         let queue = lock(&self.queue);
         let (queued, ongoing) = (queue.queued(), queue.ongoing());
         self.metrics.load(queued, ongoing, queue.queued_max());
@@ -230,7 +236,13 @@ impl Deployment {
         for load in queue.loads() {
             load.target.load.set(f64::from(load.ongoing + load.queued));
         }
-        (queued, ongoing)
+        v1::DeploymentLoad {
+            application: self.application.clone(),
+            deployment: self.name.clone(),
+            queued_requests: u32::try_from(queued).unwrap_or(u32::MAX),
+            ongoing_requests: ongoing,
+            flow: Some(self.flow.report(queue.arrivals())),
+        }
     }
 
     /// Where the answers of a version are counted from now on.
@@ -278,6 +290,7 @@ impl Deployment {
             key,
             seq,
             target,
+            since: Instant::now(),
             outcome: Outcome::default(),
             returned: false,
         }
@@ -379,6 +392,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if !self.returned {
+            self.deployment.flow.served(self.since.elapsed());
             let (left_out, started) = {
                 let mut queue = lock(&self.deployment.queue);
                 let left_out = queue.ended(self.key, self.outcome);

@@ -3,7 +3,7 @@
 //! A request walks through `ingress` (HTTP or gRPC), `table` (which deployment), `exchange` (one
 //! request from admission to answer), `deployment` and `queue` (which replica, and when), and
 //! `dispatch` (the connection to its worker). `answers` counts how versions of the code do that
-//! share the requests. `session` brings the table. `core` is what they share.
+//! share the requests, `flow` what passed through. `session` brings the table. `core` is what they share.
 //!
 //! The cores are pure: `table`, `queue`, `ranking`,
 //! `ingress::{builtin, headers, problem}`.
@@ -16,6 +16,7 @@ mod deployment;
 mod dispatch;
 mod error;
 mod exchange;
+mod flow;
 #[doc(hidden)]
 pub mod fuzzing;
 mod ingress;

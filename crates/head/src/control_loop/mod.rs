@@ -66,7 +66,7 @@ impl ControlLoop {
 
     fn observe_news(&mut self, event: Event, now: Now) -> Heard {
         if self.world.is_repetition(&event) {
-            self.world.hear(&event, now);
+            self.world.hear(event, now);
             return Heard::Repetition;
         }
         self.observe(event, now);

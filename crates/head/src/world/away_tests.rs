@@ -88,7 +88,8 @@ fn a_worker_that_says_the_same_for_long_is_not_out_of_reach_as_soon_as_its_sessi
     for _ in 0..5 {
         sim.now_ms += 1_000;
         assert!(sim.world.is_repetition(&heartbeat));
-        sim.world.hear(&heartbeat, super::fixtures::at(sim.now_ms));
+        sim.world
+            .hear(heartbeat.clone(), super::fixtures::at(sim.now_ms));
     }
     sim.workers.get_mut("worker1").unwrap().connected = false;
     sim.observe(Event::WorkerDisconnected("worker1".to_owned()));

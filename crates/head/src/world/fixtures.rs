@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mobula_spec::LabelSelector;
 use serde_json::json;
 
+use super::autoscale::policy::Standing;
 use super::autoscale::schedule::Schedule;
 use super::resources::CPU;
 use super::spec::{
@@ -69,6 +70,18 @@ pub fn deployment(version: Version) -> DeploymentSpec {
             route_prefix: "/".to_owned(),
             required: Resources::from_units([(CPU, version.cpus)]),
         }),
+    }
+}
+
+impl Standing {
+    /// Replicas that take five requests at a time and start at once.
+    pub fn for_tests(running: u32, target: u32) -> Standing {
+        Standing {
+            running,
+            target,
+            ongoing_max: 5,
+            start_ms: 0,
+        }
     }
 }
 

@@ -69,19 +69,29 @@ impl World {
             }
             Event::RouterReported(report) => {
                 let known = self.routers.get(&report.id);
-                known.is_some_and(|known| known.says_the_same(report))
-                    && report.table_version == self.published.table_version()
+                known.is_some_and(|known| {
+                    known.says_the_same(report) && !self.matters(&known.loads, &report.loads)
+                }) && report.table_version == self.published.table_version()
             }
             _ => false,
         }
     }
 
     /// Notes of a repetition that it came.
-    pub fn hear(&mut self, event: &Event, now: Now) {
-        if let Event::WorkerReported(report) = event
-            && let Some(worker) = self.workers.get_mut(&report.id)
-        {
-            worker.heard_ms = now.ms;
+    pub fn hear(&mut self, event: Event, now: Now) {
+        match event {
+            Event::WorkerReported(report) => {
+                if let Some(worker) = self.workers.get_mut(&report.id) {
+                    worker.heard_ms = now.ms;
+                }
+            }
+            Event::RouterReported(report) => {
+                if let Some(router) = self.routers.get_mut(&report.id) {
+                    router.loads = report.loads;
+                    router.heard_ms = now.ms;
+                }
+            }
+            _ => {}
         }
     }
 

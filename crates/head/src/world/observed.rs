@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use mobula_proto::POD_UID_LABEL;
 
+use super::autoscale::flow::Counts;
 use super::{ReplicaId, Resources, RouterId, WorkerId};
 
 /// A router that has not taken a table for this long, while its reports still come, is no
@@ -113,13 +114,26 @@ pub struct Router {
     pub draining: bool,
     /// Why it is not serving.
     pub error: String,
+    /// When it last reported.
+    pub heard_ms: u64,
     /// Since when it serves from an older table than the published one.
     pub behind_since_ms: Option<u64>,
-    /// (application, deployment) -> (queued, ongoing)
-    pub loads: BTreeMap<(String, String), (u32, u32)>,
+    /// (application, deployment) -> its load
+    pub loads: BTreeMap<(String, String), RouterLoad>,
     /// (application, deployment, version of the code) -> its answers, where versions share the
     /// requests; cumulative.
     pub answers: BTreeMap<(String, String, String), Answers>,
+}
+
+/// What one router has of one deployment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RouterLoad {
+    /// Requests that wait.
+    pub queued: u32,
+    /// Requests with a replica.
+    pub ongoing: u32,
+    /// What passed through so far; None: a release that does not count it.
+    pub counts: Option<Counts>,
 }
 
 /// How the replicas of one version answered.
@@ -136,7 +150,7 @@ pub struct Answers {
 // === impl Router ===
 
 impl Router {
-    /// Whether a report says what this one said before.
+    /// Whether a report says what this one said before, apart from the loads.
     pub fn says_the_same(&self, report: &Router) -> bool {
         let Router {
             id,
@@ -150,8 +164,9 @@ impl Router {
             draining,
             error,
             // The head's own knowledge.
+            heard_ms: _,
             behind_since_ms: _,
-            loads,
+            loads: _,
             answers,
         } = self;
         (id, node_id, node_ip, *pid) == (&report.id, &report.node_id, &report.node_ip, report.pid)
@@ -163,7 +178,7 @@ impl Router {
                     &report.error,
                 )
             && (*table_version, *draining) == (report.table_version, report.draining)
-            && (loads, answers) == (&report.loads, &report.answers)
+            && *answers == report.answers
     }
 
     /// Whether changes wait for this router.

@@ -110,6 +110,10 @@ impl World {
         if let Some(report) = &report {
             replica.start_time_s = report.start_time_s;
         }
+        if step == Step::Started {
+            let took_s = (now.unix_s - replica.start_time_s).max(0.0);
+            deployment.autoscaler.start_ms = (took_s * 1000.0) as u64;
+        }
         match step {
             Step::Stay => {}
             Step::Started => {
@@ -240,6 +244,7 @@ impl World {
                 .and_then(|before| before.behind_since_ms)
                 .unwrap_or(now.ms)
         });
+        router.heard_ms = now.ms;
         self.count_answers(&router);
         let id = router.id.clone();
         let before = self.routers.insert(id.clone(), router);

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mobula_proto::{POD_UID_LABEL, v1};
 
+use super::autoscale::flow::Counts;
 use super::canary::Stage;
 use super::fixtures::at;
 use super::health::is_out_of_reach;
 use super::intent::Phase;
-use super::observed::{Answers, ReplicaReport, ReportedState, Router, Worker};
+use super::observed::{Answers, ReplicaReport, ReportedState, Router, RouterLoad, Worker};
 use super::resources::{CPU, GPU};
 use super::rollout::{surge, wave};
 use super::spec::{DeploySpec, Scope};
@@ -22,6 +23,8 @@ pub struct Sim {
     pub routers: BTreeMap<String, v1::RouteTable>,
     /// What each router carries for deployment `D` of application `app`: queued and ongoing.
     pub loads: BTreeMap<String, (u32, u32)>,
+    /// By router, what it counted of it; absent: a release that does not count.
+    pub counts: BTreeMap<String, Counts>,
     /// What each router counted: (application, deployment, version) -> answers.
     pub answers: BTreeMap<String, BTreeMap<(String, String, String), Answers>>,
     /// Failed rollouts are taken back, as the controller does it.
@@ -76,6 +79,7 @@ impl Sim {
             workers: BTreeMap::new(),
             routers: BTreeMap::new(),
             loads: BTreeMap::new(),
+            counts: BTreeMap::new(),
             answers: BTreeMap::new(),
             rollback: false,
             next_id: 0,
@@ -166,6 +170,7 @@ impl Sim {
     }
 
     pub fn report(&mut self, id: &str) {
+        let start_time_s = at(self.now_ms).unix_s;
         let Some(worker) = self.workers.get_mut(id) else {
             return;
         };
@@ -183,7 +188,7 @@ impl Sim {
                     config_version: replica.config_version.clone(),
                     state: replica.state,
                     message: replica.message.clone(),
-                    start_time_s: 1.0,
+                    start_time_s,
                     ongoing_requests: 0,
                 };
                 (replica_id.clone(), report)
@@ -307,11 +312,19 @@ impl Sim {
             table_version: table.version,
             draining: false,
             error: String::new(),
+            heard_ms: 0,
             behind_since_ms: None,
             loads: self
                 .loads
                 .get(id)
-                .map(|load| (("app".to_owned(), "D".to_owned()), *load))
+                .map(|(queued, ongoing)| {
+                    let load = RouterLoad {
+                        queued: *queued,
+                        ongoing: *ongoing,
+                        counts: self.counts.get(id).copied(),
+                    };
+                    (("app".to_owned(), "D".to_owned()), load)
+                })
                 .into_iter()
                 .collect(),
             answers: self.answers.get(id).cloned().unwrap_or_default(),

@@ -353,6 +353,11 @@ impl<T: Clone, W> Queue<T, W> {
         self.waiting.len()
     }
 
+    /// Requests that were admitted so far: each got a place in line of its own.
+    pub fn arrivals(&self) -> u64 {
+        self.next
+    }
+
     /// Requests in progress, withdrawn replicas included.
     pub fn ongoing(&self) -> u32 {
         self.replicas.ongoing()

@@ -63,10 +63,16 @@ async fn load_is_reported_and_so_is_the_machine() {
     assert_eq!(report.loads[0].application, "app1");
     assert_eq!(report.loads[0].deployment, "D");
     gate.add_permits(3);
+    let flow = report.loads[0].flow.unwrap();
+    assert_eq!((flow.arrivals, flow.served, flow.service_us), (3, 0, 0));
     for request in requests {
         assert_eq!(within(request).await.unwrap().0, 200);
     }
     house.load(0, 0).await;
+    let report = house.head.reported(|_| true).await;
+    let flow = report.loads[0].flow.unwrap();
+    assert_eq!((flow.arrivals, flow.served), (3, 3));
+    assert!(flow.service_us > 0);
 }
 
 #[tokio::test]

@@ -113,6 +113,7 @@ impl Router {
             deployment: key.1.clone(),
             queued_requests: queue.queued() as u32,
             ongoing_requests: queue.ongoing(),
+            flow: None,
         };
         self.queues.iter().map(load).collect()
     }

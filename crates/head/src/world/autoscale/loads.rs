@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::observed::Router;
+use super::super::observed::{Router, RouterLoad};
 use super::super::{DeploymentId, Now, RouterId, World};
+use super::flow::{Counts, Piece};
 use super::window::Load;
 
 /// A router whose session ended may serve on and come back in a moment: its load counts for
@@ -17,8 +18,19 @@ pub struct DepartedRouter {
     loads: Loads,
 }
 
-/// (application, deployment) -> (queued, ongoing)
-type Loads = BTreeMap<(String, String), (u32, u32)>;
+/// (application, deployment)
+type Key = (String, String);
+type Loads = BTreeMap<Key, RouterLoad>;
+
+/// What one router says has passed through since it said so last.
+#[derive(Default)]
+struct Passed {
+    counts: BTreeMap<Key, Counts>,
+    /// When that was.
+    said_ms: u64,
+    /// It had no session since.
+    was_away: bool,
+}
 
 // === impl World ===
 
@@ -36,15 +48,29 @@ impl World {
         let fresh = fresh.unwrap_or(&empty);
         let older = before.map(|router| &router.loads);
         let older = older.or(departed.as_ref().map(|departed| &departed.loads));
-        let older = older.unwrap_or(&empty);
-        let changed: BTreeSet<(String, String)> = fresh
-            .iter()
-            .filter(|(key, load)| older.get(*key) != Some(load))
-            .map(|(key, _)| key)
-            .chain(older.keys().filter(|key| !fresh.contains_key(*key)))
-            .cloned()
-            .collect();
-        self.measure(changed, now);
+        let passed = Passed {
+            // Of a router that was not known, nobody knows since when it counts.
+            counts: older.map(|older| counts(older, fresh)).unwrap_or_default(),
+            said_ms: match (&departed, before) {
+                (Some(departed), _) => departed.since_ms,
+                (None, Some(before)) => before.heard_ms,
+                (None, None) => now.ms,
+            },
+            was_away: departed.is_some(),
+        };
+        let changed = changed(older.unwrap_or(&empty), fresh).cloned().collect();
+        self.measure(changed, &passed, now);
+    }
+
+    /// Whether a router's new loads say something of a deployment that is autoscaled: nobody asks
+    /// for those of the others.
+    pub(in super::super) fn matters(&self, before: &Loads, fresh: &Loads) -> bool {
+        let is_autoscaled = |(application, deployment): &Key| {
+            let application = self.applications.get(application);
+            let deployment = application.and_then(|found| found.deployments.get(deployment));
+            deployment.is_some_and(|deployment| deployment.spec.autoscaling.is_some())
+        };
+        changed(before, fresh).any(is_autoscaled)
     }
 
     /// The session of a router ended.
@@ -62,13 +88,14 @@ impl World {
         });
         let changed = gone.flat_map(|(_, departed)| departed.loads.into_keys());
         let changed: BTreeSet<_> = changed.collect();
-        self.measure(changed, now);
+        self.measure(changed, &Passed::default(), now);
     }
 
     /// Sums up the load of the named deployments and folds it in.
-    fn measure(&mut self, names: BTreeSet<(String, String)>, now: Now) {
+    fn measure(&mut self, names: BTreeSet<Key>, passed: &Passed, now: Now) {
         for key in names {
-            let load = self.load_of(&key);
+            let (load, all_count) = self.load_of(&key);
+            let counts = passed.counts.get(&key).copied().unwrap_or_default();
             let (application, deployment) = key;
             let id = DeploymentId {
                 application,
@@ -78,22 +105,24 @@ impl World {
                 continue;
             };
             if let Some(autoscaling) = &deployment.spec.autoscaling {
-                let look_back_ms = autoscaling.look_back_ms;
-                deployment
-                    .autoscaler
-                    .window
-                    .push(now.ms, load, look_back_ms);
+                let passed = all_count.then(|| passed.piece(counts, now.ms));
+                let scaler = &mut deployment.autoscaler;
+                scaler.measure(autoscaling, load, passed, now.ms);
             }
         }
     }
 
-    fn load_of(&self, key: &(String, String)) -> Load {
+    /// The sum over all routers, and whether each of them counts what passes through.
+    fn load_of(&self, key: &Key) -> (Load, bool) {
         let live = self.routers.values().map(|router| &router.loads);
         let departed = self.departed_routers.values().map(|router| &router.loads);
         let loads = live.chain(departed).filter_map(|loads| loads.get(key));
-        loads.fold(Load::default(), |sum, (queued, ongoing)| Load {
-            queued: sum.queued + u64::from(*queued),
-            ongoing: sum.ongoing + u64::from(*ongoing),
+        loads.fold((Load::default(), true), |(sum, all_count), load| {
+            let sum = Load {
+                queued: sum.queued + u64::from(load.queued),
+                ongoing: sum.ongoing + u64::from(load.ongoing),
+            };
+            (sum, all_count && load.counts.is_some())
         })
     }
 
@@ -110,6 +139,33 @@ impl World {
                     .any(|router| router.loads.contains_key(key))
             })
             .collect();
-        self.measure(names, now);
+        self.measure(names, &Passed::default(), now);
     }
+}
+
+impl Passed {
+    fn piece(&self, counts: Counts, now_ms: u64) -> Piece {
+        if self.was_away {
+            Piece::after_silence(self.said_ms, now_ms, counts)
+        } else {
+            Piece::between_reports(self.said_ms, now_ms, counts)
+        }
+    }
+}
+
+fn counts(before: &Loads, fresh: &Loads) -> BTreeMap<Key, Counts> {
+    let of = |load: Option<&RouterLoad>| load.and_then(|load| load.counts);
+    let passed = fresh.iter().filter_map(|(key, load)| {
+        let before = of(before.get(key)).unwrap_or_default();
+        Some((key.clone(), of(Some(load))?.since(before)))
+    });
+    passed.collect()
+}
+
+fn changed<'a>(before: &'a Loads, fresh: &'a Loads) -> impl Iterator<Item = &'a Key> {
+    let newer = fresh
+        .iter()
+        .filter(|(key, load)| before.get(*key) != Some(load));
+    let gone = before.keys().filter(|key| !fresh.contains_key(*key));
+    newer.map(|(key, _)| key).chain(gone)
 }

@@ -8,22 +8,27 @@
 
 pub mod bounds;
 pub mod delays;
+pub mod flow;
 mod loads;
 pub mod policy;
+mod reactive;
+#[cfg(test)]
+mod reactive_tests;
 pub mod schedule;
 #[cfg(test)]
 mod tests;
 pub mod window;
 
 use super::deployment_status::{Direction, StatusEvent};
-use super::intent::Deployment;
+use super::intent::{Deployment, Phase};
 use super::notes::Note;
-use super::spec::Autoscaling;
+use super::spec::{Autoscaling, Policy};
 use super::{DeploymentId, Now, World};
 use bounds::{Bounds, Capacity};
 use delays::{Timer, Verdict, judge};
-use policy::{Standing, Wish, wish};
-use window::Window;
+use flow::{Flow, Piece};
+use policy::{Basis, Measured, Standing, Wish, wish};
+use window::{Load, Window};
 
 pub use loads::DepartedRouter;
 
@@ -37,6 +42,12 @@ pub const SHRINK_AFTER_MS: u64 = 5_000;
 pub struct Autoscaler {
     /// The load of the look-back period.
     pub window: Window,
+    /// What passed through; None: some router does not count it, or the policy does not ask.
+    pub flow: Option<Flow>,
+    /// How long the last replica took to start; 0: not known.
+    pub start_ms: u64,
+    /// Since when as many replicas answer as shall.
+    settled_since_ms: Option<u64>,
     /// Since when the load asks for another count.
     pub timer: Option<Timer>,
     /// What it asked for last.
@@ -48,6 +59,13 @@ pub struct Autoscaler {
 pub enum Cause {
     /// The load asks for it and has done so for long enough.
     Load { requests: f64, per_replica: f64 },
+    /// So many requests come, each of which a replica has for so long, and so many wait.
+    Flow {
+        per_s: f64,
+        service_s: f64,
+        queued: u64,
+        per_replica: f64,
+    },
     /// Requests wait and nobody answers.
     FromZero { requests: f64 },
     /// The bounds moved.
@@ -100,8 +118,7 @@ impl World {
         let mut deployments = self.deployments();
         deployments.any(|(_, deployment)| {
             let scaler = &deployment.autoscaler;
-            deployment.spec.autoscaling.is_some()
-                && (scaler.timer.is_some() || !scaler.window.is_flat())
+            deployment.spec.autoscaling.is_some() && (scaler.timer.is_some() || !scaler.is_flat())
         }) || !self.departed_routers.is_empty()
     }
 }
@@ -129,9 +146,19 @@ impl Deployment {
         let standing = Standing {
             running: running.count() as u32,
             target: self.target,
+            ongoing_max: self.spec.replica.max_ongoing_requests,
+            start_ms: self.autoscaler.start_ms.max(self.starting_ms(now)),
         };
         self.autoscaler
             .decide(autoscaling, bounds, standing, may_shrink, now.ms)
+    }
+
+    /// How long the oldest of the replicas that start has been at it.
+    fn starting_ms(&self, now: Now) -> u64 {
+        let replicas = self.replicas.values();
+        let starting = replicas.filter(|replica| replica.phase == Phase::Starting);
+        let longest = starting.map(|replica| now.unix_s - replica.start_time_s);
+        (longest.fold(0.0, f64::max) * 1000.0) as u64
     }
 
     fn autoscaled_to(&mut self, target: u32) {
@@ -148,6 +175,31 @@ impl Deployment {
 // === impl Autoscaler ===
 
 impl Autoscaler {
+    /// The load is this from now on. `passed`: what passed through since a router said so last;
+    /// None: not every router counts it.
+    pub fn measure(
+        &mut self,
+        autoscaling: &Autoscaling,
+        load: Load,
+        passed: Option<Piece>,
+        now_ms: u64,
+    ) {
+        let before = self.window.newest().map_or(0, |load| load.queued);
+        self.window.push(now_ms, load, autoscaling.look_back_ms);
+        match (autoscaling.policy, passed) {
+            (Policy::Reactive, Some(piece)) => {
+                let calm = before == 0 && load.queued == 0;
+                self.flow.get_or_insert_default().push(piece, calm);
+            }
+            (Policy::Default, _) | (Policy::Reactive, None) => self.flow = None,
+        }
+    }
+
+    /// Whether the load was the same all the time.
+    fn is_flat(&self) -> bool {
+        self.window.is_flat() && self.flow.as_ref().is_none_or(Flow::is_quiet)
+    }
+
     /// The count that shall be, if it is another one, and why. `may_shrink`: whether the load
     /// of everybody is known.
     pub fn decide(
@@ -158,20 +210,18 @@ impl Autoscaler {
         may_shrink: bool,
         now_ms: u64,
     ) -> Option<(u32, Cause)> {
-        let oldest = now_ms.saturating_sub(autoscaling.look_back_ms);
-        self.window.forget(oldest);
-        self.wish = wish(autoscaling, &self.window, standing, now_ms);
+        let wish = self.wish(autoscaling, standing, now_ms);
         let timer = self.timer.take();
         let target = standing.target;
         let clamped = bounds.clamp(target);
         if clamped != target {
             return Some((clamped, Cause::Bounds(bounds)));
         }
-        let wish = self.wish?;
+        let wish = wish?;
         let replicas = bounds.clamp(wish.replicas);
-        if wish.from_zero && replicas > target {
-            let requests = wish.requests;
-            return Some((replicas, Cause::FromZero { requests }));
+        let cause = wish.cause(autoscaling.target_ongoing_requests);
+        if wish.basis == Basis::FromZero && replicas > target {
+            return Some((replicas, cause));
         }
         if replicas < target && !may_shrink {
             return None;
@@ -182,15 +232,50 @@ impl Autoscaler {
                 self.timer = Some(timer);
                 None
             }
-            Verdict::Scale(to) => {
-                let requests = wish.requests;
-                let per_replica = autoscaling.target_ongoing_requests;
-                let cause = Cause::Load {
-                    requests,
-                    per_replica,
-                };
-                Some((to, cause))
-            }
+            Verdict::Scale(to) => Some((to, cause)),
+        }
+    }
+
+    fn wish(&mut self, autoscaling: &Autoscaling, standing: Standing, now_ms: u64) -> Option<Wish> {
+        let oldest = now_ms.saturating_sub(autoscaling.look_back_ms);
+        self.window.forget(oldest);
+        if let Some(flow) = &mut self.flow {
+            flow.forget(now_ms);
+        }
+        let is_settled = standing.running >= standing.target;
+        let since_ms = self.settled_since_ms.filter(|_| is_settled);
+        self.settled_since_ms = since_ms.or(is_settled.then_some(now_ms));
+        let measured = Measured {
+            window: &self.window,
+            flow: self.flow.as_ref(),
+            settled_ms: since_ms.map_or(0, |since| now_ms.saturating_sub(since)),
+        };
+        self.wish = wish(autoscaling, measured, standing, now_ms);
+        self.wish
+    }
+}
+
+// === impl Wish ===
+
+impl Wish {
+    fn cause(self, per_replica: f64) -> Cause {
+        let requests = self.requests;
+        match self.basis {
+            Basis::FromZero => Cause::FromZero { requests },
+            Basis::Ongoing => Cause::Load {
+                requests,
+                per_replica,
+            },
+            Basis::Flow {
+                per_s,
+                service_s,
+                queued,
+            } => Cause::Flow {
+                per_s,
+                service_s,
+                queued,
+                per_replica,
+            },
         }
     }
 }
@@ -204,6 +289,16 @@ impl std::fmt::Display for Cause {
             } => write!(
                 f,
                 "{requests:.1} ongoing requests, {per_replica} are wanted per replica"
+            ),
+            Cause::Flow {
+                per_s,
+                service_s,
+                queued,
+                per_replica,
+            } => write!(
+                f,
+                "{per_s:.1} requests per second of {service_s:.3} s each, {queued} waiting, \
+                 {per_replica} ongoing are wanted per replica"
             ),
             Cause::FromZero { requests } => {
                 write!(f, "{requests} requests wait and nobody answers")

@@ -1,10 +1,9 @@
 //! How many replicas the load asks for, before delays and bounds.
 
-use super::super::spec::{Aggregation, Autoscaling, Policy};
-use super::window::{Load, Window};
-
-/// The span from which the reactive policy judges growth.
-pub const REACTIVE_SPAN_MS: u64 = 1000;
+use super::super::spec::{Autoscaling, Policy};
+use super::flow::Flow;
+use super::reactive;
+use super::window::Window;
 
 /// What a policy looks at.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +12,21 @@ pub struct Standing {
     pub running: u32,
     /// Replicas that shall.
     pub target: u32,
+    /// Requests that each of them takes at a time.
+    pub ongoing_max: u32,
+    /// How long one takes to start, as far as it is known.
+    pub start_ms: u64,
+}
+
+/// What was measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured<'a> {
+    /// Requests in progress and waiting.
+    pub window: &'a Window,
+    /// What passed through, if all routers count it.
+    pub flow: Option<&'a Flow>,
+    /// For how long as many replicas have answered as shall.
+    pub settled_ms: u64,
 }
 
 /// What the load asks for.
@@ -21,45 +35,82 @@ pub struct Wish {
     pub replicas: u32,
     /// The requests that it was computed from.
     pub requests: f64,
+    pub basis: Basis,
+}
+
+/// Where a wish comes from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Basis {
+    /// Requests in progress and waiting.
+    Ongoing,
+    /// Arrivals, how long a replica has each of them, and those that wait.
+    Flow {
+        per_s: f64,
+        service_s: f64,
+        queued: u64,
+    },
     /// Nobody answers and somebody waits: no delay.
-    pub from_zero: bool,
+    FromZero,
 }
 
 /// None: nothing was measured, so nothing is known.
 pub fn wish(
     autoscaling: &Autoscaling,
-    window: &Window,
+    measured: Measured<'_>,
     standing: Standing,
     now_ms: u64,
 ) -> Option<Wish> {
-    let newest = window.newest()?;
     if standing.running == 0 {
-        return Some(without_replicas(autoscaling, newest, standing.target));
+        return without_replicas(autoscaling, measured, standing.target, now_ms);
     }
-    let requests = match autoscaling.policy {
-        Policy::Default => window.total(now_ms, autoscaling.look_back_ms, autoscaling.aggregation),
-        Policy::Reactive => reactive(autoscaling, window, standing, now_ms),
-    }?;
+    let (requests, basis) = match autoscaling.policy {
+        Policy::Default => {
+            let (span_ms, how) = (autoscaling.look_back_ms, autoscaling.aggregation);
+            let total = measured.window.total(now_ms, span_ms, how)?;
+            (total, Basis::Ongoing)
+        }
+        Policy::Reactive => {
+            let demand = reactive::demand(autoscaling, measured, standing, now_ms)?;
+            (demand.requests, demand.basis)
+        }
+    };
     Some(Wish {
         replicas: scaled(autoscaling, standing.running, requests),
         requests,
-        from_zero: false,
+        basis,
     })
 }
 
-/// Nobody answers: nothing changes but that whoever waits gets a first replica.
-fn without_replicas(autoscaling: &Autoscaling, newest: Load, target: u32) -> Wish {
-    let somebody_waits = newest.total() > 0;
-    let first = autoscaling.upscaling_factor.ceil() as u32;
-    Wish {
-        replicas: if somebody_waits {
-            first.max(1).max(target)
-        } else {
-            target
-        },
-        requests: newest.total() as f64,
-        from_zero: somebody_waits,
+/// Nobody answers: nothing changes but that whoever waits gets a first replica, or as many as the
+/// load is known to need.
+fn without_replicas(
+    autoscaling: &Autoscaling,
+    measured: Measured<'_>,
+    target: u32,
+    now_ms: u64,
+) -> Option<Wish> {
+    let load = measured.window.newest()?;
+    let requests = load.total() as f64;
+    if load.total() == 0 {
+        return Some(Wish {
+            replicas: target,
+            requests,
+            basis: Basis::Ongoing,
+        });
     }
+    let needed = match autoscaling.policy {
+        Policy::Default => None,
+        Policy::Reactive => reactive::first(autoscaling, load, measured.flow, now_ms),
+    };
+    let first = autoscaling
+        .upscaling_factor
+        .max(needed.unwrap_or(0.0))
+        .ceil() as u32;
+    Some(Wish {
+        replicas: first.max(1).max(target),
+        requests,
+        basis: Basis::FromZero,
+    })
 }
 
 /// Ray's formula: so many replicas that each has `target_ongoing_requests`, approached by the
@@ -81,37 +132,11 @@ fn scaled(autoscaling: &Autoscaling, running: u32, requests: f64) -> u32 {
     scaled.max(0.0) as u32
 }
 
-/// Requests in progress are arrivals times service time (Little's law), so their mean over one
-/// second follows both; what waits comes on top, and its growth for another second, the time
-/// that passes until a decision can help. Going down, the most of the whole look-back counts,
-/// so that a pause between two waves costs nothing.
-fn reactive(
-    autoscaling: &Autoscaling,
-    window: &Window,
-    standing: Standing,
-    now_ms: u64,
-) -> Option<f64> {
-    let mean =
-        |part: fn(Load) -> u64| window.aggregate(now_ms, REACTIVE_SPAN_MS, Aggregation::Mean, part);
-    let ongoing = mean(|load| load.ongoing)?;
-    let queued_before = mean(|load| load.queued)?;
-    let queued = window.newest()?.queued as f64;
-    // The mean of a line is half of its growth behind its end.
-    let growth = 2.0 * (queued - queued_before).max(0.0);
-    let demand = ongoing + queued + growth;
-    let most = window.total(now_ms, autoscaling.look_back_ms, Aggregation::Max)?;
-    let needs = |requests: f64| requests / autoscaling.target_ongoing_requests;
-    if needs(demand).ceil() < f64::from(standing.target) {
-        // The most was carried by the count of now, or asked for more already.
-        return Some(most.min(f64::from(standing.target) * autoscaling.target_ongoing_requests));
-    }
-    Some(demand)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::window::Load;
     use super::*;
 
     /// Ray's formula as its documentation has it, in the order of its code.
@@ -132,13 +157,21 @@ mod tests {
         window
     }
 
+    fn measured(window: &Window) -> Measured<'_> {
+        Measured {
+            window,
+            flow: None,
+            settled_ms: 0,
+        }
+    }
+
     #[test]
     fn each_replica_gets_the_target_of_ongoing_requests() {
         let autoscaling = Autoscaling::for_tests();
         let wish = |running, target, total| {
-            let standing = Standing { running, target };
+            let standing = Standing::for_tests(running, target);
             let window = flat(0, total);
-            wish(&autoscaling, &window, standing, 1000)
+            wish(&autoscaling, measured(&window), standing, 1000)
                 .unwrap()
                 .replicas
         };
@@ -156,49 +189,14 @@ mod tests {
             ..Autoscaling::for_tests()
         };
         let wish = |target, total| {
-            let standing = Standing { running: 0, target };
-            wish(&autoscaling, &flat(total, 0), standing, 0).unwrap()
+            let standing = Standing::for_tests(0, target);
+            let wish = wish(&autoscaling, measured(&flat(total, 0)), standing, 0).unwrap();
+            (wish.replicas, wish.basis)
         };
-        assert_eq!((wish(0, 1).replicas, wish(0, 1).from_zero), (3, true));
-        assert_eq!(wish(7, 1).replicas, 7);
-        assert_eq!((wish(0, 0).replicas, wish(0, 0).from_zero), (0, false));
-        assert_eq!(wish(2, 0).replicas, 2);
-    }
-
-    #[test]
-    fn a_queue_that_grows_counts_for_the_second_to_come_with_the_reactive_policy() {
-        let autoscaling = Autoscaling {
-            policy: Policy::Reactive,
-            ..Autoscaling::for_tests()
-        };
-        let mut window = flat(0, 2);
-        for (at_ms, queued) in [(10_000, 2), (10_250, 4), (10_500, 6), (10_750, 8)] {
-            window.push(at_ms, Load { queued, ongoing: 2 }, 30_000);
-        }
-        let standing = Standing {
-            running: 1,
-            target: 1,
-        };
-        let wish = wish(&autoscaling, &window, standing, 11_000).unwrap();
-        // 2 in progress, 8 waiting, 5 on average before: 6 more to come.
-        assert_eq!((wish.requests, wish.replicas), (16.0, 8));
-    }
-
-    #[test]
-    fn the_reactive_policy_keeps_what_the_last_wave_needed() {
-        let autoscaling = Autoscaling {
-            policy: Policy::Reactive,
-            ..Autoscaling::for_tests()
-        };
-        let mut window = flat(0, 20);
-        window.push(5000, Load::default(), 30_000);
-        let standing = Standing {
-            running: 6,
-            target: 6,
-        };
-        let at = |now_ms| wish(&autoscaling, &window, standing, now_ms).unwrap();
-        assert_eq!(at(20_000).replicas, 6);
-        assert_eq!(at(35_001).replicas, 0);
+        assert_eq!(wish(0, 1), (3, Basis::FromZero));
+        assert_eq!(wish(7, 1), (7, Basis::FromZero));
+        assert_eq!(wish(0, 0), (0, Basis::Ongoing));
+        assert_eq!(wish(2, 0), (2, Basis::Ongoing));
     }
 
     proptest! {

@@ -75,6 +75,13 @@ impl Window {
         self.steps.back().map(|step| step.load)
     }
 
+    /// The load at a moment, or the oldest that is known.
+    pub fn at(&self, ms: u64) -> Option<Load> {
+        let mut steps = self.steps.iter().rev();
+        let step = steps.find(|step| step.at_ms <= ms);
+        step.or(self.steps.front()).map(|step| step.load)
+    }
+
     /// Whether the load was the same all the time.
     pub fn is_flat(&self) -> bool {
         self.steps.len() <= 1
