@@ -14,13 +14,14 @@ use std::time::Duration;
 use mobula_app::{BuildContext, Registry};
 use mobula_process::https::HttpsFiles;
 use mobula_spec::{
-    AggregationFunction, Application, DeploymentConfig, DeploymentDefaults, DeploymentOptions,
-    LabelSelector, ProxyLocation, Replicas, Scaling, ScalingPolicy, ServeConfig,
+    AggregationFunction, Application, Budget, DeploymentConfig, DeploymentDefaults,
+    DeploymentOptions, LabelSelector, ProxyLocation, Replicas, Scaling, ScalingPolicy, ServeConfig,
     resolve_application,
 };
 use serde_json::{Map, Value, json};
 
 use crate::world::Resources;
+use crate::world::autoscale::budget::{self, Cost};
 use crate::world::autoscale::schedule::Schedule;
 use crate::world::spec::{
     Aggregation, ApplicationSpec, Autoscaling, BuiltApplication, DeploySpec, DeploymentSpec,
@@ -261,6 +262,14 @@ fn fit(
         }
     }
     let configs = resolve_application(&defaults, application).map_err(|error| error.to_string())?;
+    let deployments: Vec<DeploymentSpec> = configs
+        .iter()
+        .map(|config| deployment(config, application, target_capacity))
+        .collect();
+    let budget = application.budget();
+    if let Some(budget) = &budget {
+        check_budget(budget, &deployments)?;
+    }
     Ok(BuiltApplication {
         route_prefix: application.route_prefix.clone(),
         ingress: code.ingress.clone(),
@@ -270,11 +279,38 @@ fn fit(
             .map(|route| (route.path.clone(), route.deployment.clone()))
             .collect(),
         grpc_routes: code.grpc_routes.clone(),
-        deployments: configs
-            .iter()
-            .map(|config| deployment(config, application, target_capacity))
-            .collect(),
+        deployments,
+        budget,
     })
+}
+
+/// A budget that names who does not exist, or that the minimums alone exceed, is a mistake.
+fn check_budget(budget: &Budget, deployments: &[DeploymentSpec]) -> Result<(), String> {
+    let names: Vec<&str> = deployments.iter().map(|spec| spec.name.as_str()).collect();
+    let unknown = |name: &&String| !names.contains(&name.as_str());
+    if let Some(name) = budget.priorities.keys().find(unknown) {
+        let names = names.join(", ");
+        return Err(format!(
+            "mobula.autoscaling.priorities.{name}: the application has no such deployment, it \
+             has: {names}"
+        ));
+    }
+    let least = |spec: &DeploymentSpec| {
+        let autoscaling = spec.autoscaling.as_ref();
+        let count = autoscaling.map_or(spec.target, |autoscaling| autoscaling.min_replicas);
+        Cost::of(&spec.replica.required).times(count)
+    };
+    let least = deployments
+        .iter()
+        .fold(Cost::default(), |sum, spec| sum.plus(least(spec)));
+    if !least.is_within(budget) {
+        return Err(format!(
+            "mobula.autoscaling: the least numbers of replicas of all deployments together need \
+             {least}, allowed are {}",
+            budget::shown(budget)
+        ));
+    }
+    Ok(())
 }
 
 /// The code's options are written in the config's words, so the config's reader reads them.

@@ -17,6 +17,7 @@ pub(crate) enum Place {
     BackpressureConfig,
     AutoscalingConfig,
     AutoscalingPolicy,
+    Budget,
     RayActorOptions,
     RequestRouterConfig,
     GangSchedulingConfig,
@@ -33,7 +34,6 @@ const NOT_ACTING: &[(Place, &str)] = &[
     (Place::Top, "logging_config"),
     (Place::Top, "tracing_config"),
     (Place::GrpcOptions, "grpc_servicer_functions"),
-    (Place::Application, "autoscaling_policy"),
     (Place::Application, "logging_config"),
     (Place::Deployment, "placement_group_bundles"),
     (Place::Deployment, "placement_group_strategy"),
@@ -63,6 +63,16 @@ const NOT_NEEDED: &[(Place, &str, &str)] = &[
         "ssl_keyfile_password",
         "has no effect: a key file that is encrypted is refused; \
          `openssl pkey -in KEY -out PLAIN` decrypts it",
+    ),
+    (
+        Place::Application,
+        "autoscaling_policy",
+        "has no effect: Python code cannot run here, each deployment is scaled by its own \
+         `autoscaling_config`. What exists: `mobula.autoscaling` of the application shares \
+         max_replicas, max_cpus, max_gpus between its deployments by `priorities`, \
+         `mobula.autoscaling.policy` of a deployment is one of default, reactive, and with \
+         `external_scaler_enabled` counts are set by POST \
+         /api/v1/applications/{application}/deployments/{deployment}/scale",
     ),
 ];
 

@@ -13,7 +13,7 @@ use crate::read::{read_json, read_yaml};
 use crate::schema::application::Application;
 use crate::schema::logging::{LoggingConfig, TracingConfig};
 use crate::schema::options::{ControllerOptions, GrpcOptions, HttpOptions, ProxyLocation};
-use crate::schema::{Extension, TOP_EXTENSIONS, extension, rollback};
+use crate::schema::{Extension, Level, extension, rollback};
 
 /// What the user declared, with the defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,7 +131,7 @@ impl ServeConfig {
                 .unwrap_or_default(),
             target_capacity: fields.optional(findings, "target_capacity", float_in(PERCENT)),
             mobula: fields.optional(findings, "mobula", |findings, at| {
-                extension(findings, at, TOP_EXTENSIONS)
+                extension(findings, at, Level::Top)
             }),
         };
         fields.close(findings, Unknown::Warn);

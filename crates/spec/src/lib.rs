@@ -36,6 +36,7 @@ pub use resolve::{DeploymentConfig, Replicas, resolve, resolve_application};
 pub use schema::actor_options::{NUM_CPUS_DEFAULT, RayActorOptions};
 pub use schema::application::Application;
 pub use schema::autoscaling::{AggregationFunction, AutoscalingConfig, AutoscalingPolicy};
+pub use schema::budget::Budget;
 pub use schema::deployment::{
     BackpressureConfig, DeploymentDefaults, DeploymentOptions, DeploymentOverride, MaxQueued,
     NumReplicas,

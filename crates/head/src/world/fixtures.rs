@@ -120,6 +120,7 @@ pub fn application(name: &str, version: Version) -> ApplicationSpec {
             routes: Vec::new(),
             grpc_routes: Vec::new(),
             deployments: vec![deployment(version)],
+            budget: None,
         }),
     }
 }

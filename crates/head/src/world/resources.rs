@@ -40,7 +40,12 @@ impl Resources {
 
     /// Units of one resource.
     pub fn units(&self, name: &str) -> f64 {
-        self.parts(name) as f64 / PARTS
+        Resources::units_of(self.parts(name))
+    }
+
+    /// Units of so many ten-thousandths.
+    pub fn units_of(parts: u64) -> f64 {
+        parts as f64 / PARTS
     }
 
     /// Ten-thousandths of one resource.

@@ -23,6 +23,8 @@ pub struct Sim {
     pub routers: BTreeMap<String, v1::RouteTable>,
     /// What each router carries for deployment `D` of application `app`: queued and ongoing.
     pub loads: BTreeMap<String, (u32, u32)>,
+    /// As `loads`, for deployment `E`.
+    pub second_loads: BTreeMap<String, (u32, u32)>,
     /// By router, what it counted of it; absent: a release that does not count.
     pub counts: BTreeMap<String, Counts>,
     /// What each router counted: (application, deployment, version) -> answers.
@@ -79,6 +81,7 @@ impl Sim {
             workers: BTreeMap::new(),
             routers: BTreeMap::new(),
             loads: BTreeMap::new(),
+            second_loads: BTreeMap::new(),
             counts: BTreeMap::new(),
             answers: BTreeMap::new(),
             rollback: false,
@@ -314,22 +317,24 @@ impl Sim {
             error: String::new(),
             heard_ms: 0,
             behind_since_ms: None,
-            loads: self
-                .loads
-                .get(id)
-                .map(|(queued, ongoing)| {
-                    let load = RouterLoad {
-                        queued: *queued,
-                        ongoing: *ongoing,
-                        counts: self.counts.get(id).copied(),
-                    };
-                    (("app".to_owned(), "D".to_owned()), load)
-                })
-                .into_iter()
-                .collect(),
+            loads: self.loads_of(id),
             answers: self.answers.get(id).cloned().unwrap_or_default(),
         };
         self.observe(Event::RouterReported(Box::new(router)));
+    }
+
+    fn loads_of(&self, id: &str) -> BTreeMap<(String, String), RouterLoad> {
+        let load = |name: &str, (queued, ongoing): (u32, u32)| {
+            let load = RouterLoad {
+                queued,
+                ongoing,
+                counts: self.counts.get(id).copied(),
+            };
+            (("app".to_owned(), name.to_owned()), load)
+        };
+        let first = self.loads.get(id).map(|found| load("D", *found));
+        let second = self.second_loads.get(id).map(|found| load("E", *found));
+        first.into_iter().chain(second).collect()
     }
 
     /// The process of a worker or router ends.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mobula_app::GrpcRoute;
-use mobula_spec::{LabelSelector, Queueing, Traffic};
+use mobula_spec::{Budget, LabelSelector, Queueing, Traffic};
 use serde_json::Value;
 
 use super::Resources;
@@ -106,6 +106,8 @@ pub struct BuiltApplication {
     pub grpc_routes: Vec<GrpcRoute>,
     /// Names are unique.
     pub deployments: Vec<DeploymentSpec>,
+    /// What those may have together; None: each has its own bounds alone.
+    pub budget: Option<Budget>,
 }
 
 /// One deployment, all defaults filled in.

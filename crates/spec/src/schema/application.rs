@@ -8,10 +8,11 @@ use crate::error::{Findings, quoted};
 use crate::late::late_check_route_prefix;
 use crate::limits::DEPLOYMENTS_MAX;
 use crate::node::Data;
+use crate::schema::budget::Budget;
 use crate::schema::deployment::DeploymentOverride;
 use crate::schema::logging::LoggingConfig;
 use crate::schema::traffic::{Traffic, traffic};
-use crate::schema::{APPLICATION_EXTENSIONS, Extension, WILL_FAIL, extension, runtime_env};
+use crate::schema::{Extension, Level, WILL_FAIL, extension, runtime_env};
 use crate::version;
 
 pub const APPLICATION_NAME_DEFAULT: &str = "default";
@@ -59,7 +60,7 @@ impl Application {
             .unwrap_or(false);
         let logging_config = fields.optional(findings, "logging_config", LoggingConfig::read);
         let mobula = fields.optional(findings, "mobula", |findings, at| {
-            extension(findings, at, APPLICATION_EXTENSIONS)
+            extension(findings, at, Level::Application)
         });
         refuse_listen_address(findings, &mut fields);
         fields.close(findings, Unknown::Warn);
@@ -106,6 +107,11 @@ impl Application {
         traffic(entry.and_then(|entry| entry.mobula.as_ref()))
             .or(traffic(self.mobula.as_ref()))
             .into_value()
+    }
+
+    /// What its deployments may have together; None: each has its own bounds alone.
+    pub fn budget(&self) -> Option<Budget> {
+        Budget::of(self.mobula.as_ref())
     }
 
     /// The environment variables that every deployment inherits.

@@ -18,7 +18,9 @@ pub const AUTO_MAX_REPLICAS_DEFAULT: u32 = 100;
 pub const POLICY_FUNCTION_DEFAULT: &str = "ray.serve.autoscaling_policy:default_autoscaling_policy";
 
 /// Said of a policy that somebody else wrote.
-const FOREIGN_POLICY: &str = "Python code cannot run here, Ray's default policy decides instead";
+const FOREIGN_POLICY: &str = "Python code cannot run here: `mobula.autoscaling.policy` of the \
+     deployment decides instead, one of default (Ray's, where none is given), reactive; with \
+     `external_scaler_enabled` of the application counts are set from outside";
 
 /// A checked autoscaling object with its defaults. `Serialize` gives the object of the status
 /// document.

@@ -20,9 +20,7 @@ use crate::schema::autoscaling::AutoscalingConfig;
 use crate::schema::logging::LoggingConfig;
 use crate::schema::placement::GangSchedulingConfig;
 use crate::schema::request_router::RequestRouterConfig;
-use crate::schema::{
-    DEPLOYMENT_EXTENSIONS, Extension, deployment_rules, extension, label_selector, warn_early,
-};
+use crate::schema::{Extension, Level, deployment_rules, extension, label_selector, warn_early};
 
 /// How many replicas: a number, or as many as the load asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,7 +104,7 @@ impl DeploymentOverride {
         let options = DeploymentOptions::read(findings, &mut fields);
         deployment_rules::check(findings, at, &options);
         let mobula = fields.optional(findings, "mobula", |findings, at| {
-            extension(findings, at, DEPLOYMENT_EXTENSIONS)
+            extension(findings, at, Level::Deployment)
         });
         fields.close(findings, Unknown::Warn);
         Some(Self {

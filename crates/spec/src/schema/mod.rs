@@ -3,6 +3,7 @@
 pub(crate) mod actor_options;
 pub(crate) mod application;
 pub(crate) mod autoscaling;
+pub(crate) mod budget;
 pub(crate) mod deployment;
 pub(crate) mod deployment_rules;
 pub(crate) mod label_selector;
@@ -20,6 +21,7 @@ use serde_json::{Map, Value};
 use crate::decode::{At, boolean, entries};
 use crate::error::{Findings, LateError};
 use crate::node::Node;
+use crate::schema::budget::Budget;
 use crate::schema::queueing::Queueing;
 use crate::schema::scaling::Scaling;
 use crate::schema::traffic::Traffic;
@@ -43,18 +45,18 @@ pub(crate) const AUTOSCALING: &str = "autoscaling";
 /// In which order requests that wait are started.
 pub(crate) const QUEUEING: &str = "queueing";
 
-/// Keys of the extension block at the top.
-pub(crate) const TOP_EXTENSIONS: &[&str] = &[ROLLBACK];
-
-/// Keys of the extension block in an application.
-pub(crate) const APPLICATION_EXTENSIONS: &[&str] = &[ROLLBACK, TRAFFIC];
-
-/// Keys of the extension block in a deployment: a rollback takes back whole applications.
-pub(crate) const DEPLOYMENT_EXTENSIONS: &[&str] = &[AUTOSCALING, QUEUEING, TRAFFIC];
+/// Where an extension block stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    Top,
+    Application,
+    Deployment,
+}
 
 /// Unlike everywhere else an unknown key is a problem: the block is ours, so it is a typing
 /// error or belongs to a newer release.
-pub(crate) fn extension(findings: &mut Findings, at: &At<'_>, known: &[&str]) -> Option<Extension> {
+pub(crate) fn extension(findings: &mut Findings, at: &At<'_>, level: Level) -> Option<Extension> {
+    let known = level.keys();
     let mut extension = Extension::new();
     for entry in entries(findings, at)? {
         let field = at.entry(entry);
@@ -64,14 +66,23 @@ pub(crate) fn extension(findings: &mut Findings, at: &At<'_>, known: &[&str]) ->
                 findings,
                 format!("the key is not known here, allowed: {allowed}"),
             );
-        } else if let Some(value) = extension_value(findings, &field, &entry.key) {
+        } else if let Some(value) = extension_value(findings, &field, level, &entry.key) {
             extension.insert(entry.key.clone(), value);
         }
     }
     Some(extension)
 }
 
-fn extension_value(findings: &mut Findings, field: &At<'_>, key: &str) -> Option<Value> {
+fn extension_value(
+    findings: &mut Findings,
+    field: &At<'_>,
+    level: Level,
+    key: &str,
+) -> Option<Value> {
+    if key == AUTOSCALING && level == Level::Application {
+        let budget = Budget::read(findings, field)?;
+        return serde_json::to_value(budget).ok();
+    }
     if key == AUTOSCALING {
         let scaling = Scaling::read(findings, field)?;
         return serde_json::to_value(scaling).ok();
@@ -88,6 +99,19 @@ fn extension_value(findings: &mut Findings, field: &At<'_>, key: &str) -> Option
     }
     let traffic = Traffic::read(findings, field)?;
     serde_json::to_value(traffic).ok()
+}
+
+// === impl Level ===
+
+impl Level {
+    /// The keys that a block of this level may have: a rollback takes back whole applications.
+    fn keys(self) -> &'static [&'static str] {
+        match self {
+            Level::Top => &[ROLLBACK],
+            Level::Application => &[AUTOSCALING, ROLLBACK, TRAFFIC],
+            Level::Deployment => &[AUTOSCALING, QUEUEING, TRAFFIC],
+        }
+    }
 }
 
 /// What a block says about taking back failed rollouts, if anything.

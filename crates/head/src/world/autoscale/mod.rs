@@ -7,6 +7,7 @@
 //! reaction is bounded by the configured delays and by nothing else.
 
 pub mod bounds;
+pub mod budget;
 pub mod delays;
 pub mod flow;
 mod loads;
@@ -19,12 +20,17 @@ pub mod schedule;
 mod tests;
 pub mod window;
 
+use std::collections::BTreeMap;
+
+use mobula_spec::Budget;
+
 use super::deployment_status::{Direction, StatusEvent};
-use super::intent::{Deployment, Phase};
+use super::intent::{Application, Deployment, Phase};
 use super::notes::Note;
 use super::spec::{Autoscaling, Policy};
 use super::{DeploymentId, Now, World};
 use bounds::{Bounds, Capacity};
+use budget::{Claim, Cost, share};
 use delays::{Timer, Verdict, judge};
 use flow::{Flow, Piece};
 use policy::{Basis, Measured, Standing, Wish, wish};
@@ -52,6 +58,8 @@ pub struct Autoscaler {
     pub timer: Option<Timer>,
     /// What it asked for last.
     pub wish: Option<Wish>,
+    /// What there would be without the application's budget, and what there is with it.
+    cut: Option<(u32, u32)>,
 }
 
 /// Why a count changes.
@@ -70,6 +78,8 @@ pub enum Cause {
     FromZero { requests: f64 },
     /// The bounds moved.
     Bounds(Bounds),
+    /// The load asks for so many; the deployments of the application share less.
+    Budget { wanted: u32 },
 }
 
 /// One decision.
@@ -91,23 +101,20 @@ impl World {
         let capacity = self.capacity;
         let may_shrink = now.ms >= SHRINK_AFTER_MS && self.is_synced(now);
         let mut decisions = Vec::new();
-        for (application, value) in &mut self.applications {
-            for (name, deployment) in &mut value.deployments {
-                let decided = deployment.autoscale(capacity, may_shrink, now);
-                if let Some((to, cause)) = decided {
-                    let id = DeploymentId {
-                        application: application.clone(),
-                        deployment: name.clone(),
-                    };
-                    decisions.push(Scaling {
-                        deployment: id,
-                        from: deployment.target,
-                        to,
-                        cause,
-                    });
-                    deployment.autoscaled_to(to);
+        for (name, application) in &mut self.applications {
+            let decided = application.autoscale(capacity, may_shrink, now);
+            decisions.extend(decided.into_iter().map(|(deployment, from, to, cause)| {
+                let deployment = DeploymentId {
+                    application: name.clone(),
+                    deployment,
+                };
+                Scaling {
+                    deployment,
+                    from,
+                    to,
+                    cause,
                 }
-            }
+            }));
         }
         self.notes
             .extend(decisions.into_iter().map(Note::Autoscaled));
@@ -123,15 +130,91 @@ impl World {
     }
 }
 
-// === impl Deployment ===
+// === impl Application ===
 
-impl Deployment {
+impl Application {
+    /// Decides and puts in force: (deployment, from, to, why).
     fn autoscale(
         &mut self,
         capacity: Capacity,
         may_shrink: bool,
         now: Now,
-    ) -> Option<(u32, Cause)> {
+    ) -> Vec<(String, u32, u32, Cause)> {
+        let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();
+        for (name, deployment) in &mut self.deployments {
+            if let Some(found) = deployment.wanted(capacity, may_shrink, now) {
+                wanted.insert(name.clone(), found);
+            }
+        }
+        let budget = self.built.as_ref().and_then(|built| built.budget.as_ref());
+        let granted = budget.map(|budget| granted(budget, &self.deployments, &wanted));
+        let mut decisions = Vec::new();
+        for (name, found) in wanted {
+            let Some(deployment) = self.deployments.get_mut(&name) else {
+                continue;
+            };
+            let granted = granted.as_ref().and_then(|granted| granted.get(&name));
+            let to = granted.copied().unwrap_or(found.count);
+            let is_cut = to < found.count;
+            deployment.autoscaler.cut = is_cut.then_some((found.count, to));
+            let from = deployment.target;
+            let cause = match found.cause {
+                Some(cause) if !is_cut => cause,
+                // It got less before, and more is there now.
+                Some(_) | None => Cause::Budget {
+                    wanted: found.count,
+                },
+            };
+            if to != from {
+                deployment.autoscaled_to(to);
+                decisions.push((name, from, to, cause));
+            }
+        }
+        decisions
+    }
+}
+
+/// What one deployment would have if it were alone.
+struct Wanted {
+    count: u32,
+    /// None: no more and no less than it wanted before.
+    cause: Option<Cause>,
+    least: u32,
+}
+
+fn granted(
+    budget: &Budget,
+    deployments: &BTreeMap<String, Deployment>,
+    wanted: &BTreeMap<String, Wanted>,
+) -> BTreeMap<String, u32> {
+    let mut spent = Cost::default();
+    let mut claims = Vec::new();
+    for (name, deployment) in deployments {
+        let cost = Cost::of(&deployment.spec.replica.required);
+        match wanted.get(name) {
+            Some(found) => claims.push((
+                name,
+                Claim {
+                    least: found.least,
+                    wanted: found.count,
+                    priority: budget.priorities.get(name).copied().unwrap_or(0),
+                    cost,
+                },
+            )),
+            None if deployment.deleting => {}
+            None => spent = spent.plus(cost.times(deployment.target)),
+        }
+    }
+    let (names, claims): (Vec<&String>, Vec<Claim>) = claims.into_iter().unzip();
+    let counts = share(budget, spent, &claims);
+    names.into_iter().cloned().zip(counts).collect()
+}
+
+// === impl Deployment ===
+
+impl Deployment {
+    /// None: it is not autoscaled.
+    fn wanted(&mut self, capacity: Capacity, may_shrink: bool, now: Now) -> Option<Wanted> {
         if self.deleting {
             return None;
         }
@@ -143,14 +226,23 @@ impl Deployment {
         let running = self.replicas.values().filter(|replica| {
             replica.phase.is_answering() && !canary.is_some_and(|canary| canary.is_of(replica))
         });
+        // Whoever was cut goes on wanting what he wanted, unless somebody else set the count.
+        let cut = self.autoscaler.cut.filter(|(_, to)| *to == self.target);
+        let target = cut.map_or(self.target, |(wanted, _)| wanted);
         let standing = Standing {
             running: running.count() as u32,
-            target: self.target,
+            target,
             ongoing_max: self.spec.replica.max_ongoing_requests,
             start_ms: self.autoscaler.start_ms.max(self.starting_ms(now)),
         };
-        self.autoscaler
-            .decide(autoscaling, bounds, standing, may_shrink, now.ms)
+        let decided = self
+            .autoscaler
+            .decide(autoscaling, bounds, standing, may_shrink, now.ms);
+        Some(Wanted {
+            count: decided.map_or(target, |(to, _)| to),
+            cause: decided.map(|(_, cause)| cause),
+            least: bounds.least,
+        })
     }
 
     /// How long the oldest of the replicas that start has been at it.
@@ -303,6 +395,10 @@ impl std::fmt::Display for Cause {
             Cause::FromZero { requests } => {
                 write!(f, "{requests} requests wait and nobody answers")
             }
+            Cause::Budget { wanted } => write!(
+                f,
+                "{wanted} are wanted, the application's budget (mobula.autoscaling) has no more"
+            ),
             Cause::Bounds(Bounds { least, most }) => {
                 write!(f, "between {least} and {most} are allowed")
             }
