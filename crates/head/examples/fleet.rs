@@ -1,6 +1,7 @@
 //! Many workers and routers that do nothing but speak to a head: for measuring the control
 //! plane alone. A replica is running as soon as it is assigned; a table is in force as soon as
-//! it arrives.
+//! it arrives. The first router reads all of it, as real ones do; the others, which would do so
+//! on machines of their own, only look for its version.
 //!
 //!     fleet HEAD_ADDR WORKERS CPUS ROUTERS
 //!
@@ -10,15 +11,23 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Buf;
+use futures_util::{Stream, StreamExt};
+use http::uri::PathAndQuery;
 use mobula_proto::v1;
 use mobula_proto::v1::cluster_service_client::ClusterServiceClient;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::client::Grpc;
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+use tonic_prost::ProstEncoder;
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
@@ -172,30 +181,106 @@ async fn router(channel: Channel, index: usize, tables: Arc<Vec<InForce>>) {
     if reports.send(report.clone()).await.is_err() {
         return;
     }
-    let client = ClusterServiceClient::new(channel);
-    let mut client = client.max_decoding_message_size(TABLE_BYTES_MAX);
-    let mut updates = match client.router_session(ReceiverStream::new(queued)).await {
-        Ok(response) => response.into_inner(),
+    let opened = if index == 0 {
+        whole_tables(channel, queued).await
+    } else {
+        versions(channel, queued).await
+    };
+    let mut updates = match opened {
+        Ok(updates) => updates,
         Err(status) => return eprintln!("router {index}: {status}"),
     };
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     loop {
         tokio::select! {
-            message = updates.message() => match message {
-                Ok(Some(table)) => {
-                    report.table_version = table.version;
+            next = updates.next() => match next {
+                Some(Ok(version)) => {
+                    report.table_version = version;
                     if let Some(held) = tables.get(index) {
                         held.since_ms.store(unix_ms(), Ordering::Relaxed);
-                        held.version.store(table.version, Ordering::Relaxed);
+                        held.version.store(version, Ordering::Relaxed);
                     }
                 }
-                Ok(None) => return eprintln!("router {index}: the session ended"),
-                Err(status) => return eprintln!("router {index}: {}", status.message()),
+                None => return eprintln!("router {index}: the session ended"),
+                Some(Err(status)) => return eprintln!("router {index}: {}", status.message()),
             },
             _ = heartbeat.tick() => {}
         }
         if reports.send(report.clone()).await.is_err() {
             return;
         }
+    }
+}
+
+type Versions = Pin<Box<dyn Stream<Item = Result<u64, Status>> + Send>>;
+
+async fn whole_tables(
+    channel: Channel,
+    reports: mpsc::Receiver<v1::RouterReport>,
+) -> Result<Versions, Status> {
+    let client = ClusterServiceClient::new(channel);
+    let mut client = client.max_decoding_message_size(TABLE_BYTES_MAX);
+    let tables = client.router_session(ReceiverStream::new(reports)).await?;
+    let tables = tables.into_inner();
+    Ok(Box::pin(
+        tables.map(|table| table.map(|table| table.version)),
+    ))
+}
+
+async fn versions(
+    channel: Channel,
+    reports: mpsc::Receiver<v1::RouterReport>,
+) -> Result<Versions, Status> {
+    let mut client = Grpc::new(channel).max_decoding_message_size(TABLE_BYTES_MAX);
+    let ready = client.ready().await;
+    ready.map_err(|error| Status::unavailable(error.to_string()))?;
+    let path = PathAndQuery::from_static("/mobula.cluster.v1.ClusterService/RouterSession");
+    let reports = Request::new(ReceiverStream::new(reports));
+    let versions = client.streaming(reports, path, VersionCodec).await?;
+    Ok(Box::pin(versions.into_inner()))
+}
+
+/// Reports out, and of each table that comes its version alone.
+struct VersionCodec;
+
+struct VersionDecoder;
+
+impl Codec for VersionCodec {
+    type Encode = v1::RouterReport;
+    type Decode = u64;
+    type Encoder = ProstEncoder<v1::RouterReport>;
+    type Decoder = VersionDecoder;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstEncoder::new(BufferSettings::default())
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        VersionDecoder
+    }
+}
+
+impl Decoder for VersionDecoder {
+    type Item = u64;
+    type Error = Status;
+
+    /// The version is the first field of a table: tag 1, a variable-length integer.
+    fn decode(&mut self, table: &mut DecodeBuf<'_>) -> Result<Option<u64>, Status> {
+        let mut version = 0;
+        if table.has_remaining() && table.get_u8() == 0x08 {
+            for shift in (0..64).step_by(7) {
+                let byte = if table.has_remaining() {
+                    table.get_u8()
+                } else {
+                    0
+                };
+                version |= u64::from(byte & 0x7f) << shift;
+                if byte < 0x80 {
+                    break;
+                }
+            }
+        }
+        table.advance(table.remaining());
+        Ok(Some(version))
     }
 }

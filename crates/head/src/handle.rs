@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mobula_proto::encoded::EncodedTable;
 use mobula_proto::v1;
 use mobula_store::StoreError;
 use ractor::rpc::CallResult;
@@ -30,7 +31,7 @@ pub struct NoAnswer;
 #[derive(Clone)]
 pub struct ControllerHandle {
     actor: ActorRef<Message>,
-    table: watch::Receiver<v1::RouteTable>,
+    table: watch::Receiver<EncodedTable>,
     serving: watch::Receiver<bool>,
     demand: watch::Receiver<Demand>,
 }
@@ -41,7 +42,7 @@ impl ControllerHandle {
     /// A handle of a running actor.
     pub fn new(
         actor: ActorRef<Message>,
-        table: watch::Receiver<v1::RouteTable>,
+        table: watch::Receiver<EncodedTable>,
         serving: watch::Receiver<bool>,
         demand: watch::Receiver<Demand>,
     ) -> ControllerHandle {
@@ -59,7 +60,7 @@ impl ControllerHandle {
     }
 
     /// The newest route table.
-    pub fn table(&self) -> watch::Receiver<v1::RouteTable> {
+    pub fn table(&self) -> watch::Receiver<EncodedTable> {
         self.table.clone()
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use mobula_proto::encoded::EncodedTable;
 use mobula_proto::v1;
 use tokio::sync::watch;
 
@@ -12,7 +13,7 @@ use crate::world::{WorkerId, World};
 /// Where others read the newest state.
 pub struct Outbox {
     /// The route table, for every router.
-    pub table: watch::Sender<v1::RouteTable>,
+    pub table: watch::Sender<EncodedTable>,
     /// Whether anything is deployed or being deleted.
     pub serving: watch::Sender<bool>,
     /// What workers are needed for.
@@ -27,7 +28,7 @@ impl Outbox {
     /// Nothing published yet.
     pub fn new() -> Outbox {
         Outbox {
-            table: watch::Sender::new(v1::RouteTable::default()),
+            table: watch::Sender::new(EncodedTable::default()),
             serving: watch::Sender::new(false),
             demand: watch::Sender::new(Demand::default()),
             workers: HashMap::new(),
@@ -54,9 +55,9 @@ impl Outbox {
     pub fn publish(&mut self, world: &World) {
         if let Some(table) = world.published.table() {
             self.table.send_if_modified(|held| {
-                let newer = held.version != table.version;
+                let newer = held.version() != table.version;
                 if newer {
-                    held.clone_from(table);
+                    *held = EncodedTable::of(table);
                 }
                 newer
             });

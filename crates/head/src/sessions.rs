@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::Stream;
+use mobula_proto::encoded::EncodedTable;
+use mobula_proto::head::cluster_service_server::{ClusterService, ClusterServiceServer};
 use mobula_proto::limits::MESSAGE_BYTES_MAX;
 use mobula_proto::v1;
-use mobula_proto::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -95,7 +96,7 @@ impl Sessions {
 #[tonic::async_trait]
 impl ClusterService for Sessions {
     type WorkerSessionStream = Outgoing<v1::WorkerAssignment>;
-    type RouterSessionStream = Outgoing<v1::RouteTable>;
+    type RouterSessionStream = Outgoing<EncodedTable>;
 
     async fn worker_session(
         &self,
@@ -131,9 +132,9 @@ impl Versioned for v1::WorkerAssignment {
     }
 }
 
-impl Versioned for v1::RouteTable {
+impl Versioned for EncodedTable {
     fn version(&self) -> u64 {
-        self.version
+        EncodedTable::version(self)
     }
 }
 
@@ -210,7 +211,7 @@ impl Session<v1::WorkerReport, v1::WorkerAssignment> {
     }
 }
 
-impl Session<v1::RouterReport, v1::RouteTable> {
+impl Session<v1::RouterReport, EncodedTable> {
     async fn serve_router(mut self) {
         let mut id = String::new();
         let mut forwarding = None;

@@ -4,6 +4,7 @@
 //! Not here: connecting and listening (`mobula_process::net`), and any decision about a request
 //! (the router and the worker).
 
+pub mod encoded;
 pub mod latency;
 pub mod limits;
 pub mod numbers;
@@ -11,6 +12,12 @@ pub mod status;
 
 /// The label by which a worker says which pod it runs in.
 pub const POD_UID_LABEL: &str = "mobula.dev/pod-uid";
+
+/// As [`v1`], for the head alone: it sends [`encoded::EncodedTable`] for a `RouteTable`.
+pub mod head {
+    #![allow(clippy::all, clippy::pedantic, missing_docs)]
+    include!(concat!(env!("OUT_DIR"), "/head/mobula.cluster.v1.rs"));
+}
 
 /// Generated from `proto/mobula/cluster/v1/`.
 pub mod v1 {

@@ -8,8 +8,9 @@ use futures_util::StreamExt;
 use http::{Request, Uri};
 use hyper::body::Incoming;
 use mobula_process::metrics::MetricsHandle;
+use mobula_proto::encoded::EncodedTable;
+use mobula_proto::head::cluster_service_server::{ClusterService, ClusterServiceServer};
 use mobula_proto::v1;
-use mobula_proto::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
 use mobula_store::{Election, Leader, StoreError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -161,7 +162,7 @@ impl NotLeading {
 #[tonic::async_trait]
 impl ClusterService for NotLeading {
     type WorkerSessionStream = Empty<Result<v1::WorkerAssignment, Status>>;
-    type RouterSessionStream = Empty<Result<v1::RouteTable, Status>>;
+    type RouterSessionStream = Empty<Result<EncodedTable, Status>>;
 
     async fn worker_session(
         &self,

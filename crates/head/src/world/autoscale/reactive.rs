@@ -99,9 +99,9 @@ fn by_flow(
     let load = window.newest()?;
     let slow_ms = ((service_s * 1000.0) as u64).clamp(SLOW_MS_MIN, SLOW_MS_MAX);
     let rate = rate(flow, slow_ms, now_ms);
-    // A burst of requests that take long is no more than it is, but for what comes in a second.
-    let in_a_second = flow.rate(now_ms, slow_ms);
-    let in_progress = (rate * service_s).min(load.total() as f64 + in_a_second);
+    // A burst of requests that take long is no more than it is.
+    let most = window.total(now_ms, LINE_MS, Aggregation::Max)?;
+    let in_progress = (rate * service_s).min(most);
     let drain_s = DRAIN_S_MIN.max(standing.start_ms.min(START_MS_MAX) as f64 / 1000.0);
     let goal = autoscaling.target_ongoing_requests;
     // Replicas may have more than their goal while they work a line off.
@@ -138,11 +138,16 @@ fn rate(flow: &Flow, slow_ms: u64, now_ms: u64) -> f64 {
     found
 }
 
+/// How long a line has to become shorter: replicas that are full let nobody in for one service
+/// time.
+fn line_ms(service_s: f64) -> u64 {
+    LINE_MS.max((2000.0 * service_s) as u64)
+}
+
 /// Somebody waited all the time since as many replicas answer as shall, and the line is not
-/// shorter now: everybody in it is one too many. Replicas that are full let nobody in for one
-/// service time.
+/// shorter now: everybody in it is one too many.
 fn line_that_stays(measured: Measured<'_>, service_s: f64, now_ms: u64) -> Option<f64> {
-    let span_ms = LINE_MS.max((2000.0 * service_s) as u64);
+    let span_ms = line_ms(service_s);
     if measured.settled_ms < span_ms {
         return None;
     }
