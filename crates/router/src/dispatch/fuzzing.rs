@@ -40,7 +40,9 @@ pub fn frames(bytes: &[u8]) {
         }
     }
     drop(handle);
-    assert_eq!(deployment.load(), (0, 0), "the slot is free");
+    let load = deployment.load();
+    let left = (load.queued_requests, load.ongoing_requests);
+    assert_eq!(left, (0, 0), "the slot is free");
     assert!(link.drained().now_or_never().is_some(), "no call is open");
     link.close();
 }
