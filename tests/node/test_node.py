@@ -34,7 +34,8 @@ NODE_VALUES = merged(
             "probes": {"liveness": {"periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 5}},
             "terminationGracePeriodSeconds": 5,
         },
-        "router": {"resources": TINY},
+        # The chart's own pause: kube-proxy takes a moment to send connections elsewhere.
+        "router": {"resources": TINY, "preStopSeconds": 5},
         "etcd": {"resources": TINY},
         "workerDefaults": {
             "minReplicas": 2,

@@ -55,7 +55,7 @@ pub enum Command {
     /// Deploy a config of before
     Rollback(RollbackArgs),
     /// Show the state of the deployed applications
-    Status(ReadArgs),
+    Status(StatusArgs),
     /// Show the deployed config
     Config(ReadArgs),
     /// Delete all applications
@@ -326,6 +326,16 @@ pub struct ReadArgs {
     /// Only this application
     #[arg(short, long)]
     pub name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    pub read: ReadArgs,
+    /// Wait up to so many seconds until every application is RUNNING; an error if one fails or the
+    /// time is up
+    #[arg(long, value_name = "SECONDS", conflicts_with = "name", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub wait: Option<u64>,
 }
 
 #[derive(Debug, Args)]

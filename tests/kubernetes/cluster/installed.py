@@ -103,4 +103,5 @@ def upgrade_and_go_back(release: Installed, base: Json, what: str) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         release.settle(image(base))
         clients.wait_for_more()
-    assert clients.failed() == []
+    failed = clients.failed()
+    assert failed == [], failed[:5]

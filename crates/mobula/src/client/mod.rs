@@ -6,6 +6,7 @@ pub mod history;
 pub mod http;
 pub mod import;
 pub mod plan;
+mod running;
 pub mod show;
 pub mod shutdown;
 pub mod target;

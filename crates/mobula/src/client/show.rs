@@ -1,6 +1,7 @@
 //! `mobula status` and `mobula config`: YAML in the shape of Ray's `serve` command.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use http::Method;
@@ -8,12 +9,18 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::http::{APPLICATIONS, send};
+use super::running;
 use super::target::Target;
-use crate::args::ReadArgs;
+use crate::args::{ReadArgs, StatusArgs};
 
-/// Prints the state of all applications, or of one.
-pub async fn status(args: &ReadArgs) -> Result<()> {
-    let document = fetch(args).await?;
+/// Prints the state of all applications, or of one; waits for it to be RUNNING if asked to.
+pub async fn status(args: &StatusArgs) -> Result<()> {
+    let within = args.wait.map(Duration::from_secs);
+    let args = &args.read;
+    let document = match within {
+        Some(within) => running::wait(within, async || fetch(args).await).await?,
+        None => fetch(args).await?,
+    };
     let applications = object(&document, "applications");
     let shown = match &args.name {
         Some(name) => match applications.get(name) {
