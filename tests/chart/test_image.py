@@ -110,6 +110,22 @@ def test_nothing_is_in_it_that_can_be_run_but_mobula(rootfs: Path) -> None:
     assert programs - libraries == {"usr/local/bin/mobula"}
 
 
+def test_on_another_base_it_brings_only_what_is_mobulas(tmp_path: Path) -> None:
+    root = tmp_path / "rootfs"
+    [library] = sorted(cache().glob("runtime/onnxruntime-*/*/libonnxruntime.so.*"))[-1:]
+    models = tmp_path / "models"
+    (models / "some--model").mkdir(parents=True)
+    (models / "some--model" / "model.onnx").write_bytes(b"weights")
+    command = [DOCKER / "rootfs.sh", root, os.environ["MOBULA_BIN"], library, models]
+    subprocess.run(command, check=True, env={**os.environ, "LIBS": "base"})
+    files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    assert files == {
+        "usr/local/bin/mobula",
+        "usr/lib/libonnxruntime.so",
+        "var/cache/mobula/models/some--model/model.onnx",
+    }
+
+
 def test_the_binary_says_its_version(rootfs: Path) -> None:
     done = subprocess.run(command(rootfs, "--version"), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

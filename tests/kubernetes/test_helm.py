@@ -12,7 +12,7 @@ import pytest
 from cluster import addresses, image
 from cluster.control_plane import ControlPlane
 from cluster.image_kubelet import ImageKubelet
-from cluster.installed import CHANGES, NAME, VALUES, Installed, upgrade_and_go_back
+from cluster.installed import CHANGES, NAME, VALUES, Installed, sleep_app, upgrade_and_go_back
 from cluster.release import WAIT_S, merged
 from cluster.service_proxy import ServiceProxy
 from conftest import LIVE
@@ -93,6 +93,19 @@ def test_an_installed_chart_serves_and_passes_its_own_test(release: Installed) -
     with release.load() as clients:
         clients.wait_for_more()
     assert clients.failed() == []
+
+
+def test_the_charts_test_fails_when_an_application_does_not_run(release: Installed) -> None:
+    wrong = {**sleep_app(1), "name": "wrong", "route_prefix": "/wrong", "args": {"no": "such"}}
+    config = {"serveConfig": {"applications": [sleep_app(3), wrong]}}
+    assert release.upgrade(merged(VALUES, config)).returncode == 0
+    done = release.helm("test", "r", "--timeout", "120s")
+    assert done.returncode != 0, done.stdout
+    # What it leaves for whoever looks.
+    release.kubectl("delete", "pod", "rag-test")
+    assert release.upgrade(VALUES).returncode == 0
+    done = release.helm("test", "r", "--timeout", "120s")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("what", CHANGES)
