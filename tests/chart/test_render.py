@@ -146,6 +146,7 @@ def test_every_selector_finds_pods(case: str) -> None:
 @each_case
 def test_worker_groups_are_what_the_head_takes(case: str) -> None:
     keys = {"name", "min", "max", "priority", "idle_timeout_s", "headroom", "resources", "template"}
+    keys |= {"startup_timeout_s", "strategy", "surge", "bake_s"}
     for group in groups(case):
         assert group.keys() == keys
         assert 0 <= group["min"] <= group["max"] and group["max"] >= 1

@@ -26,6 +26,8 @@ WRONG = {
     "workerGroups[0].name=Big": "at '/workerGroups/0/name': 'Big' does not match pattern "
     "'^[a-z]([-a-z0-9]{0,18}[a-z0-9])?$'",
     "workerGroups[0].maxReplicas=0": "at '/workerGroups/0/maxReplicas': minimum: got 0, want 1",
+    "workerGroups[0].strategy=recreate": "at '/workerGroups/0/strategy': value must be one of "
+    "'rolling', 'blueGreen'",
     "workerGroups[0].offers.cpu=1": "at '/workerGroups/0/offers': additional properties 'cpu' "
     "not allowed",
     "auth.joinToken=short": "at '/auth/joinToken': 'short' does not match pattern",
@@ -63,6 +65,8 @@ AGAINST_EACH_OTHER = {
     "name of a role",
     "workerGroups[0].name=a,workerGroups[0].minReplicas=5": "workerGroups.a.maxReplicas: 4 is "
     "less than minReplicas, 5",
+    "workerGroups[0].name=a,workerGroups[0].surge=5": "workerGroups.a.surge: 5 is more than "
+    "maxReplicas, 4",
     "workerGroups[0].name=a,workerGroups[0].resources.limits.cpu=null,"
     "workerGroups[0].resources.requests.cpu=null": "workerGroups.a.offers.cpus: needed where "
     "resources name no cpu",

@@ -15,6 +15,9 @@ workerGroups:
   {{- if lt (int $group.maxReplicas) (int $group.minReplicas) }}
   {{- fail (printf "workerGroups.%s.maxReplicas: %d is less than minReplicas, %d" $group.name (int $group.maxReplicas) (int $group.minReplicas)) }}
   {{- end }}
+  {{- if gt (int $group.surge) (int $group.maxReplicas) }}
+  {{- fail (printf "workerGroups.%s.surge: %d is more than maxReplicas, %d" $group.name (int $group.surge) (int $group.maxReplicas)) }}
+  {{- end }}
   {{- $cpus := coalesce $group.offers.cpus $limits.cpu $requests.cpu }}
   {{- if not $cpus }}
   {{- fail (printf "workerGroups.%s.offers.cpus: needed where resources name no cpu" $group.name) }}
@@ -25,6 +28,10 @@ workerGroups:
     priority: {{ $group.priority }}
     idle_timeout_s: {{ $group.idleTimeoutSeconds }}
     headroom: {{ $group.headroom }}
+    startup_timeout_s: {{ $group.startupTimeoutSeconds }}
+    strategy: {{ $group.strategy }}
+    surge: {{ $group.surge }}
+    bake_s: {{ $group.bakeSeconds }}
     resources:
       cpus: {{ include "mobula.cpus" $cpus }}
       gpus: {{ coalesce $group.offers.gpus (get $limits "nvidia.com/gpu") | default 0 }}
