@@ -52,6 +52,9 @@ kubernetes() {
   # What is missing is said, and fetched or built, before a test waits for it.
   step "Kubernetes" scripts/fetch_kubernetes.sh || return
   step "helm and kubectl" scripts/fetch_client.sh kubectl || return
+  step "etcd" scripts/fetch_etcd.sh 3.6.4 || return
+  # The image brings ONNX Runtime along.
+  step "models" "$MOBULA_BIN" models fetch || return
   local venv
   venv="$(tests/setup.sh)" || { echo "FAILED: tests/setup.sh"; broken=$((broken + 1)); return; }
   step "on Kubernetes" "$venv/bin/pytest" tests/kubernetes -q --tb=short
