@@ -20,7 +20,11 @@ def test_kubectl_drain_of_each_node_in_turn_loses_no_request(house: House) -> No
     house.deploy(sleep(4))
     house.wait_running("sleep")
     wait_until(lambda: house.budget("small") == 1, "the budget is set", WAIT_S)
-    kubectl = [str(fetched("fetch_client.sh", "kubectl")), "--kubeconfig", str(house.plane.kubeconfig)]
+    kubectl = [
+        str(fetched("fetch_client.sh", "kubectl")),
+        "--kubeconfig",
+        str(house.plane.kubeconfig),
+    ]
     before = set(house.pods())
     with Load(house.http_port, "/sleep") as load:
         load.wait_for_more()

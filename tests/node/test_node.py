@@ -1,5 +1,5 @@
-"""The chart on a real kubelet and containerd, from our image, in a namespace that takes only pods of
-the restricted profile: installed, tested, changed, evicted, while requests go on."""
+"""The chart on a real kubelet and containerd, from our image, in a namespace that takes only pods
+of the restricted profile: installed, tested, changed, evicted, while requests go on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ NODE_VALUES = merged(
         "serveConfig": {"applications": [EMBEDDER, sleep_app(2)]},
         "head": {
             "resources": TINY,
-            "probes": {"liveness": {"periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 5}},
+            "probes": {
+                "liveness": {"periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 5}
+            },
             "terminationGracePeriodSeconds": 5,
         },
         # The chart's own pause: kube-proxy takes a moment to send connections elsewhere.

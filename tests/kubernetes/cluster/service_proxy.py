@@ -71,7 +71,9 @@ class ServiceProxy:
                 if pods:
                     pod = pods[next(self.turn) % len(pods)]
                     ports = pod.pod["spec"]["containers"][0]["ports"]
-                    number = {one["name"]: one["containerPort"] for one in ports}.get(target, target)
+                    number = {one["name"]: one["containerPort"] for one in ports}.get(
+                        target, target
+                    )
                     there = await asyncio.open_connection(pod.address, number)
                     await asyncio.gather(pump(reader, there[1]), pump(there[0], writer))
             except OSError:

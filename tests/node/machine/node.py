@@ -92,7 +92,9 @@ class Node:
     def start(self) -> Node:
         (self.folder / "cni").mkdir()
         (self.folder / "cni" / "pods.conflist").write_text(json.dumps(NETWORK))
-        config = CONTAINERD.format(folder=self.folder, disk=DISK, binaries=self.binaries, pause=PAUSE)
+        config = CONTAINERD.format(
+            folder=self.folder, disk=DISK, binaries=self.binaries, pause=PAUSE
+        )
         (self.folder / "containerd.toml").write_text(config)
         self._spawn("containerd", "--config", str(self.folder / "containerd.toml"))
         version = lambda: self.ctr("version").returncode == 0  # noqa: E731
