@@ -21,6 +21,8 @@ from support.waiting import wait_until
 
 # Kinds of the chart that are in no namespace.
 WIDE = "validatingadmissionpolicies,validatingadmissionpolicybindings,clusterroles"
+# An upgrade, the way back, and what helm itself waits for at most.
+pytestmark = pytest.mark.timeout(600)
 ETCD = "registry.k8s.io/etcd:3.6.4-0"
 
 
