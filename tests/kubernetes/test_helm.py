@@ -29,6 +29,7 @@ ETCD = "registry.k8s.io/etcd:3.6.4-0"
 @pytest.fixture(scope="module")
 def kubelet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageKubelet]:
     """A Kubernetes of its own, whose nodes run pods from images."""
+    addresses.check_ports()
     mark = uuid.uuid4().hex
     folder = tmp_path_factory.mktemp("helm")
     plane = ControlPlane(folder, mark)

@@ -9,6 +9,7 @@ comes back with another address) is for the tests on a real node.
 from __future__ import annotations
 
 import hashlib
+import socket
 from typing import Any
 
 from support.config import Json
@@ -26,6 +27,19 @@ def of_pod(namespace: str, name: str) -> str:
 
 def of_service(namespace: str, name: str) -> str:
     return _address(96, namespace, name)
+
+
+# What pods of the chart listen on.
+PORTS = (2379, 2380, 2381, 6380, 6381, 8000, 8265, 9000, 9102)
+
+
+def check_ports() -> None:
+    """Says which port is taken by a process that listens on all addresses, also those of pods."""
+    for port in PORTS:
+        try:
+            socket.create_server((of_pod("check", "ports"), port)).close()
+        except OSError as error:
+            raise AssertionError(f"pods need port {port}: {error}") from error
 
 
 def is_headless(service: Json) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+from contextlib import suppress
 
 import requests
 from support.config import Json
@@ -43,9 +44,14 @@ class ServiceProxy:
                 await self._follow(listed["items"])
             except (requests.RequestException, OSError, AssertionError):
                 pass  # The API server is away: what listens stays.
-            await asyncio.wait([asyncio.ensure_future(self.stopping.wait())], timeout=LOOK_S)
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), LOOK_S)
         for listener in self.listeners.values():
             listener.close()
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
 
     async def _follow(self, services: list[Json]) -> None:
         wanted = {}
