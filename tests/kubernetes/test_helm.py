@@ -13,12 +13,13 @@ from cluster import addresses, image
 from cluster.control_plane import ControlPlane
 from cluster.image_kubelet import ImageKubelet
 from cluster.installed import CHANGES, NAME, VALUES, Installed, sleep_app, upgrade_and_go_back
-from cluster.release import WAIT_S, merged
+from cluster.release import HELM_TIMEOUT, WAIT_S, merged
 from cluster.service_proxy import ServiceProxy
 from conftest import LIVE
 from support.config import Json
 from support.waiting import wait_until
 
+NODES = ["images-one", "images-two"]
 # Kinds of the chart that are in no namespace.
 WIDE = "validatingadmissionpolicies,validatingadmissionpolicybindings,clusterroles"
 # An upgrade, the way back, and what helm itself waits for at most.
@@ -39,7 +40,7 @@ def kubelet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageKubelet]:
         "mobula:2": ours,
         ETCD: image.etcd(tmp_path_factory.mktemp("etcd-image")),
     }
-    kubelet = ImageKubelet(plane, ["images-one", "images-two"], mark, images)
+    kubelet = ImageKubelet(plane, NODES, mark, images)
     proxy = ServiceProxy(kubelet)
     logs = lambda: [("pods", kubelet.log_tails())]  # noqa: E731
     try:
@@ -114,6 +115,29 @@ def test_the_charts_test_fails_when_an_application_does_not_run(release: Install
 @pytest.mark.parametrize("what", CHANGES)
 def test_an_upgrade_and_the_way_back_lose_no_request(release: Installed, what: str) -> None:
     upgrade_and_go_back(release, VALUES, what)
+
+
+def test_kubectl_drain_of_each_node_in_turn_loses_no_request(release: Installed) -> None:
+    """Heads, routers, workers and etcd's members leave one node after the other."""
+    assert release.upgrade(merged(VALUES, {"workerDefaults": {"minReplicas": 2}})).returncode == 0
+    release.settle("mobula:1")
+    everybody = ("head", "router", "worker", "etcd")
+    before = {uid for component in everybody for uid in release.pods(component)}
+    with release.load() as clients:
+        clients.wait_for_more()
+        for node in NODES:
+            try:
+                done = release.kubectl(
+                    "drain", node, "--delete-emptydir-data", f"--timeout={HELM_TIMEOUT}"
+                )
+                assert done.returncode == 0, done.stdout + done.stderr
+            finally:
+                release.kubectl("uncordon", node)
+            release.settle("mobula:1")
+        clients.wait_for_more()
+    assert clients.failed() == []
+    after = {uid for component in everybody for uid in release.pods(component)}
+    assert not before & after, "every pod was on one of the nodes"
 
 
 def test_an_image_that_cannot_be_pulled_is_taken_back_without_losing_a_request(
