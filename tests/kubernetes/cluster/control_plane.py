@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import subprocess
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,8 @@ class ControlPlane:
             "--service-account-issuer=https://kubernetes.default.svc",
             "--service-account-key-file", keys, "--service-account-signing-key-file", keys,
             "--authorization-mode=RBAC", "--token-auth-file", str(self.folder / "tokens.csv"),
+            "--audit-policy-file", str(self.folder / "audit-policy.json"),
+            "--audit-log-path", str(self.folder / "audit.log"),
         ])  # fmt: skip
         wait_until(self._is_ready, "kube-apiserver is ready", START_TIMEOUT_S)
 
@@ -147,6 +150,15 @@ class ControlPlane:
         )
         (self.folder / "accounts.key").write_bytes(pem)
         (self.folder / "tokens.csv").write_text(f"{ADMIN_TOKEN},admin,admin,system:masters\n")
+        # Accounts are those of heads: everybody else is an administrator.
+        heads = {"level": "Metadata", "userGroups": ["system:serviceaccounts"]}
+        policy = {
+            "apiVersion": "audit.k8s.io/v1",
+            "kind": "Policy",
+            "omitStages": ["RequestReceived"],
+            "rules": [heads, {"level": "None"}],
+        }
+        (self.folder / "audit-policy.json").write_text(json.dumps(policy))
 
     def write_kubeconfig(self, name: str, token: str, namespace: str) -> Path:
         """A file by which a client reaches the API as somebody."""
@@ -171,6 +183,19 @@ class ControlPlane:
         path = self.folder / f"{name}.kubeconfig"
         path.write_text(json.dumps(config))
         return path
+
+    def calls_of_head(self, namespace: str) -> list[tuple[str, float]]:
+        """What the heads of a namespace asked for, such as "create pods", and when it came."""
+        calls: dict[str, tuple[str, float]] = {}
+        for line in (self.folder / "audit.log").read_text().splitlines():
+            entry = json.loads(line)
+            user = f"system:serviceaccount:{namespace}:"
+            if entry["user"]["username"].startswith(user):
+                came = entry["requestReceivedTimestamp"].replace("Z", "+00:00")
+                at = datetime.fromisoformat(came).timestamp()
+                resource = entry.get("objectRef", {}).get("resource", entry["requestURI"])
+                calls[entry["auditID"]] = (f"{entry['verb']} {resource}", at)
+        return sorted(calls.values(), key=lambda call: call[1])
 
     # ---- calls ----
 

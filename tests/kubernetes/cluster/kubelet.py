@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,9 @@ class Pod:
         self.name, self.uid, self.namespace = meta["name"], meta["uid"], meta["namespace"]
         self.path = f"/api/v1/namespaces/{self.namespace}/pods/{self.name}"
         self.told_to_end = threading.Event()
+        # The process has ended, or the pod shall.
+        self.news = threading.Event()
+        self.ready_at = 0.0
         self.grace_s = 0.0
         self.restarts = 0
         self.process: subprocess.Popen[bytes] | None = None
@@ -60,6 +64,7 @@ class Pod:
     def end(self, grace_s: float) -> None:
         self.grace_s = grace_s
         self.told_to_end.set()
+        self.news.set()
 
     def ongoing(self) -> float:
         """Requests that its worker is working on; 0 when there is none any more."""
@@ -82,6 +87,7 @@ class Pod:
         while not self.told_to_end.is_set():
             self.process = self._start()
             self._say("Running", True, {"running": {}})
+            self.ready_at = time.time()
             code = self._watch(self.process)
             if code == 0 or not restarts:
                 break
@@ -124,11 +130,17 @@ class Pod:
 
     def _watch(self, process: subprocess.Popen[bytes]) -> int:
         """Until the process has ended, by itself or because the pod shall."""
-        ended = threading.Thread(target=process.wait, daemon=True)
+
+        def wait() -> None:
+            process.wait()
+            self.news.set()
+
+        ended = threading.Thread(target=wait, daemon=True)
         ended.start()
         while not self.told_to_end.is_set():
-            ended.join(0.02)
-            if not ended.is_alive():
+            self.news.wait()
+            self.news.clear()
+            if process.poll() is not None:
                 return process.returncode
         process.send_signal(signal.SIGTERM)
         ended.join(self.grace_s)
@@ -176,7 +188,7 @@ class Kubelet:
     def start(self) -> Kubelet:
         for name in self.nodes:
             self.plane.done("POST", "/api/v1/nodes", {"metadata": {"name": name}})
-            room = {"cpu": "64", "memory": "64Gi", "pods": "100"}
+            room = {"cpu": "64", "memory": "64Gi", "pods": "200"}
             ready = {"type": "Ready", "status": "True"}
             status = {"capacity": room, "allocatable": room, "conditions": [ready]}
             self.plane.patch(f"/api/v1/nodes/{name}/status", {"status": status})
