@@ -11,6 +11,7 @@ results="$root/loadtest/results"
 mkdir -p "$results"
 {
   machine_facts
+  echo "path      ${mobula#"$root"/}"
   echo
   MOBULA_BIN="$mobula" PYTHONPATH="$root/tests/kubernetes:$root/tests/e2e" \
     "$venv/bin/python" "$root/loadtest/kubernetes.py"
