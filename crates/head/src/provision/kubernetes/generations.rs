@@ -16,6 +16,14 @@ pub const FAILURES_MAX: u32 = 3;
 /// A pod that waits for its image, or for a part of its configuration, for this long has failed.
 pub const STUCK_MS_MAX: u64 = 60_000;
 
+/// In what the API server says when it refuses a pod for another reason than what it is: a quota
+/// is used up, the head has no rights, the namespace is on its way out.
+const NOT_THE_TEMPLATES: [&str; 3] = [
+    "exceeded quota",
+    "cannot create resource",
+    "because it is being terminated",
+];
+
 /// What is known of templates beside those of the file.
 #[derive(Clone, Debug, Default)]
 pub struct Generations {
@@ -148,6 +156,13 @@ impl fmt::Display for Aborted {
             back_to.generation
         )
     }
+}
+
+/// Whether a refusal is for what the pod is.
+pub fn is_the_templates(refusal: &str) -> bool {
+    !NOT_THE_TEMPLATES
+        .iter()
+        .any(|words| refusal.contains(words))
 }
 
 /// What is wrong with the pods of the group's template; None: nothing, or not for long enough.

@@ -1,7 +1,7 @@
 //! The loop of the provisioner: on every change of pods or demand it looks, decides, does, and
 //! tells the head which pods go. It decides nothing itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -13,12 +13,13 @@ use tracing::{info, warn};
 use super::action::{Action, Planned};
 use super::api::{CallError, ClusterApi};
 use super::budget::budgets;
-use super::generations::Generations;
+use super::generations::{Generations, is_the_templates};
 use super::groups::Group;
 use super::ledger::Ledger;
 use super::manifest::{self, Owner};
 use super::plan::plan;
-use super::pods::{PodView, Pods, Stage};
+use super::pods::{PodView, Pods};
+use super::roll_call::RollCall;
 use super::survey::Survey;
 use super::trouble::trouble;
 use super::watch::{NODES_PAUSE_MAX, PODS_PAUSE_MAX, Seen, follow};
@@ -36,18 +37,6 @@ const BUDGET_PAUSE: Duration = Duration::from_secs(5);
 
 /// Of a pod's name: random characters at its end.
 const NAME_SUFFIX_CHARS: usize = 5;
-
-/// In what the API server says when it refuses a pod for another reason than what it is: a quota
-/// is used up, the head has no rights, the namespace is on its way out.
-const NOT_THE_TEMPLATES: [&str; 3] = [
-    "exceeded quota",
-    "cannot create resource",
-    "because it is being terminated",
-];
-
-/// Pods that are not shown while their workers have sessions are believed to be gone after this:
-/// above what a session needs to break.
-const DOUBT_MS_MAX: u64 = 30_000;
 
 /// How long replicas of a pod that we take away ourselves are kept for replacements: there is no
 /// hurry, but a place that never comes must not hold it for good.
@@ -70,10 +59,7 @@ struct Shell {
     generations: Generations,
     /// The groups with the templates that are in force.
     groups: Vec<Group>,
-    /// Pods of the last synced look that were alive.
-    alive: BTreeSet<String>,
-    /// Pods that are not seen any more although their workers have sessions, since when.
-    vanished: BTreeMap<String, u64>,
+    roll_call: RollCall,
     supply: Supply,
     /// Budgets as they were set, by group; a group that is missing was never set.
     budgets: BTreeMap<String, Option<u32>>,
@@ -122,8 +108,7 @@ impl Keeper {
             api,
             ledger: Ledger::default(),
             generations: Generations::default(),
-            alive: BTreeSet::new(),
-            vanished: BTreeMap::new(),
+            roll_call: RollCall::default(),
             supply: Supply::default(),
             budgets: BTreeMap::new(),
             budgets_after: Instant::now(),
@@ -168,7 +153,7 @@ impl Shell {
             return;
         }
         self.tell_gone(&seen.objects, demand, now_ms).await;
-        if self.is_doubtful(&seen.objects, now_ms) {
+        if self.roll_call.is_doubtful(&seen.objects, now_ms) {
             return;
         }
         self.ledger.forget(&seen.objects, now_ms);
@@ -317,7 +302,12 @@ impl Shell {
                 // The namespace or the owner is gone.
                 CallError::Refused(_) | CallError::NotFound(_) => {
                     self.ledger.refused(&name, &group, reason.clone(), now_ms);
-                    self.note_failure(&group, &reason);
+                    if let Some(generation) = self
+                        .generation(&group)
+                        .filter(|_| is_the_templates(&reason))
+                    {
+                        self.ledger.failed(&group, &generation, reason.clone());
+                    }
                 }
                 // It may exist: a call without an answer is repeated by the client.
                 CallError::Away(_) | CallError::Conflict(_) => {
@@ -334,49 +324,12 @@ impl Shell {
         }
     }
 
-    /// Other refusals than those are the template's.
-    fn note_failure(&mut self, group: &str, reason: &str) {
-        let held = self.groups.iter().find(|held| held.name == group);
-        let is_other = NOT_THE_TEMPLATES.iter().any(|words| reason.contains(words));
-        if let Some(held) = held.filter(|_| !is_other) {
-            let generation = held.template.generation.clone();
-            self.ledger.failed(group, &generation, reason.to_owned());
-        }
-    }
-
-    /// Tells the head, once, which pods are gone: their workers are not waited for. One whose
-    /// worker has a session is not gone, whatever is shown.
+    /// Tells the head, once, which pods are gone: their workers are not waited for.
     async fn tell_gone(&mut self, pods: &Pods, demand: &Demand, now_ms: u64) {
-        let alive: BTreeSet<String> = pods
-            .iter()
-            .filter(|(_, pod)| pod.stage != Stage::Ended)
-            .map(|(uid, _)| uid.clone())
-            .collect();
-        for uid in self.alive.difference(&alive) {
-            self.vanished.entry(uid.clone()).or_insert(now_ms);
-        }
-        let has_session = |uid: &String| {
-            let worker = demand.workers.get(uid);
-            worker.is_some_and(|worker| worker.connected)
-        };
-        self.vanished.retain(|uid, _| !alive.contains(uid));
-        let (still, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.vanished)
-            .into_iter()
-            .partition(|(uid, _)| has_session(uid));
-        self.vanished = still;
-        for uid in gone.into_keys() {
+        for uid in self.roll_call.look(pods, demand, now_ms) {
             // Nobody listens: the head ends.
             let _ = self.keeper.notices.send(Notice::PodGone(uid)).await;
         }
-        self.alive = alive;
-    }
-
-    /// Whether what is seen cannot be the whole truth, for now.
-    fn is_doubtful(&self, pods: &Pods, now_ms: u64) -> bool {
-        let mut vanished = self.vanished.iter();
-        vanished.any(|(uid, since)| {
-            !pods.contains_key(uid) && now_ms.saturating_sub(*since) < DOUBT_MS_MAX
-        })
     }
 
     /// Tells the head what goes and what is in the way, when that changed.
@@ -441,6 +394,11 @@ impl Shell {
             self.budgets.insert(group, wanted);
         }
         Ok(())
+    }
+
+    fn generation(&self, group: &str) -> Option<String> {
+        let held = self.groups.iter().find(|held| held.name == group);
+        held.map(|held| held.template.generation.clone())
     }
 
     fn pod_name(&self, group: &Group) -> String {

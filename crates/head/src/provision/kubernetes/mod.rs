@@ -16,6 +16,7 @@ pub mod plan;
 pub mod pods;
 mod quantity;
 mod roll;
+mod roll_call;
 pub mod survey;
 pub mod template;
 mod trouble;

@@ -39,6 +39,8 @@ pub enum Fault {
     Ended,
     /// A watch that tells everything twice.
     Twice,
+    /// A watch that is five seconds behind.
+    Late,
 }
 
 /// What the server holds.
@@ -221,6 +223,9 @@ impl ApiServer {
             loop {
                 changed.borrow_and_update();
                 let news = server.state().since(next);
+                if fault == Some(Fault::Late) && !news.is_empty() {
+                    tokio::time::sleep(Duration::from_secs(5)).await;
+                }
                 for (version, what, pod) in news {
                     next = version;
                     for _ in 0..times {

@@ -63,6 +63,19 @@ async fn a_creation_without_an_answer_makes_no_second_pod() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_that_is_behind_makes_no_pod_twice() {
+    let mut cluster = Cluster::new();
+    cluster.api.fail("WATCH pods", &[Fault::Late; 9]);
+    let fields = json!({"max": 200, "idle_timeout_s": 60});
+    cluster.start_head(groups(&fields, "1")).await;
+    for (replicas, pods) in [(2, 1), (6, 3), (8, 4)] {
+        cluster.replicas = replicas;
+        cluster.until("all run", Cluster::is_served).await;
+        assert_eq!(cluster.api.count("POST pods"), pods);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn deletions_that_fail_or_do_nothing_are_asked_for_again() {
     for faults in [
         [Fault::Status(409); 2],
