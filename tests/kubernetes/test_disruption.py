@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 
+import pytest
 from cluster.control_plane import fetched
 from cluster.house import WAIT_S, House, group, sleep, template
 from cluster.kubelet import NODES
@@ -58,6 +59,8 @@ def test_a_cordoned_node_is_left_before_anything_is_evicted(house: House) -> Non
     assert new["spec"]["nodeName"] != pod["spec"]["nodeName"]
 
 
+# The scheduler's and the controllers' own pauses grow while it is dead.
+@pytest.mark.timeout(300)
 def test_an_api_server_that_is_dead_for_20_s_stops_no_request_and_scaling_waits_for_it(
     house: House,
 ) -> None:
@@ -77,7 +80,6 @@ def test_an_api_server_that_is_dead_for_20_s_stops_no_request_and_scaling_waits_
             load.wait_for_more(100)
         finally:
             house.plane.start_apiserver()
-        # The scheduler's own pauses have grown meanwhile.
         house.wait_running("sleep", timeout_s=2 * WAIT_S)
         load.wait_for_more()
     house.lost_nothing(load)

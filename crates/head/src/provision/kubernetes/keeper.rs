@@ -154,6 +154,7 @@ impl Shell {
         }
         self.tell_gone(&seen.objects, demand, now_ms).await;
         if self.roll_call.is_doubtful(&seen.objects, now_ms) {
+            self.tell(seen, &Survey::default()).await;
             return;
         }
         self.ledger.forget(&seen.objects, now_ms);
