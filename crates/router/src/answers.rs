@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mobula_proto::latency::{BUCKETS, bucket_of};
 use mobula_proto::v1;
@@ -41,6 +41,17 @@ impl Default for Answers {
 }
 
 impl Answers {
+    /// An answer begins, or there is none, so long after the replica's slot was taken.
+    pub fn count(&self, latency: Duration, is_error: bool) {
+        if let Some(latencies) = self.latencies.get(bucket_of(latency)) {
+            latencies.fetch_add(1, Ordering::Relaxed);
+        }
+        self.answers.fetch_add(1, Ordering::Relaxed);
+        if is_error {
+            self.errors.fetch_add(1, Ordering::Release);
+        }
+    }
+
     /// An answer that was counted as a good one broke off.
     pub fn broke_off(&self) {
         self.errors.fetch_add(1, Ordering::Relaxed);
@@ -93,14 +104,7 @@ impl Trial {
 
     fn count(&mut self, is_error: bool) {
         self.is_over = true;
-        let bucket = bucket_of(self.began.elapsed());
-        if let Some(latency) = self.answers.latencies.get(bucket) {
-            latency.fetch_add(1, Ordering::Relaxed);
-        }
-        self.answers.answers.fetch_add(1, Ordering::Relaxed);
-        if is_error {
-            self.answers.errors.fetch_add(1, Ordering::Release);
-        }
+        self.answers.count(self.began.elapsed(), is_error);
     }
 }
 
@@ -130,8 +134,6 @@ fn is_error_code(code: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn counted(answers: &Answers) -> (u64, u64, u64) {

@@ -24,6 +24,8 @@ pub enum Kind {
     Flaky,
     /// Does not build.
     Broken,
+    /// Answers, and half of its answers are errors.
+    Failing,
 }
 
 /// The code that a head knows.
@@ -61,23 +63,31 @@ impl Kind {
             Kind::Bad => "bad",
             Kind::Flaky => "flaky",
             Kind::Broken => "broken",
+            Kind::Failing => "failing",
         }
     }
 
     /// Of a replica that a worker was assigned.
     pub fn of(args_json: &str) -> Kind {
         let args: Value = serde_json::from_str(args_json).unwrap_or_default();
-        let kinds = [Kind::Slow, Kind::Bad, Kind::Flaky, Kind::Broken];
+        let kinds = [
+            Kind::Slow,
+            Kind::Bad,
+            Kind::Flaky,
+            Kind::Broken,
+            Kind::Failing,
+        ];
         let named = kinds.into_iter().find(|kind| args["kind"] == kind.name());
         named.unwrap_or(Kind::Good)
     }
 
     pub fn any(rng: &mut Rng) -> Kind {
-        match rng.range(0, 10) {
+        match rng.range(0, 12) {
             0..5 => Kind::Good,
             5 => Kind::Slow,
             6 => Kind::Flaky,
             7 | 8 => Kind::Bad,
+            9 | 10 => Kind::Failing,
             _ => Kind::Broken,
         }
     }
@@ -112,14 +122,55 @@ pub fn entry(name: &str, kind: Kind, number: u64, rng: &mut Rng) -> Value {
         deployment["num_replicas"] = json!(rng.range(1, 5));
     }
     let external = name == "scaled";
-    json!({
+    let mut entry = json!({
         "name": name,
         "route_prefix": format!("/{name}"),
         "import_path": IMPORT_PATH,
-        "args": {"kind": kind.name(), "number": format!("n{number}.")},
+        "args": args(kind, number),
         "external_scaler_enabled": external,
         "deployments": [deployment],
+    });
+    if rng.percent(40) {
+        entry["mobula"] = json!({"traffic": traffic(rng)});
+    }
+    entry
+}
+
+/// A new version gets a part of the requests first.
+fn traffic(rng: &mut Rng) -> Value {
+    let steps = [vec![20], vec![20, 50], vec![5, 30, 60]];
+    json!({
+        "steps": steps[rng.index(3)],
+        "step_s": rng.range(2, 5),
+        "error_rate_max": 0.1,
+        "requests_min": 10,
     })
+}
+
+/// As the last entry, for a cluster in which nothing goes wrong: it bears the steady load.
+pub fn settled(name: &str, number: u64, rng: &mut Rng) -> Value {
+    let mut entry = entry(name, Kind::Good, number, rng);
+    let deployment = &mut entry["deployments"][0];
+    deployment["user_config"] = json!({"settings": "good"});
+    deployment["max_ongoing_requests"] = json!(rng.range(4, 8));
+    if deployment.get("num_replicas").is_some() {
+        deployment["num_replicas"] = json!(rng.range(2, 5));
+    }
+    entry
+}
+
+/// The same deployment with new code, which begins as a canary.
+pub fn trial(entry: &Value, kind: Kind, number: u64) -> Value {
+    let mut entry = entry.clone();
+    entry["args"] = args(kind, number);
+    entry["mobula"] = json!({"traffic": {
+        "steps": [20, 50], "step_s": 3, "error_rate_max": 0.1, "requests_min": 10,
+    }});
+    entry
+}
+
+fn args(kind: Kind, number: u64) -> Value {
+    json!({"kind": kind.name(), "number": format!("n{number}.")})
 }
 
 /// The same code, another number of replicas or other settings.

@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use mobula_proto::v1;
 use mobula_router::limits::REPEATS_MAX;
 
+use crate::canary::Shares;
 use crate::message::RequestId;
 
 /// How a request ended for its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Answer {
     Ok,
+    /// The replica's code failed.
+    Failed,
     /// No such application.
     NotFound,
     /// The queue is full, or the deployment failed or went.
@@ -31,11 +34,21 @@ pub struct Check {
     /// Executions that began although the router of the request never heard of another one.
     pub unheard_repeats: u64,
     accepted_max: u64,
+    pub shares: Shares,
+}
+
+/// What may become of a request that is sent while nothing is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Careful {
+    AnswerOk,
+    /// A bad version is being tried.
+    MayFail,
 }
 
 #[derive(Default)]
 struct Execution {
     repeatable: bool,
+    careful: Option<Careful>,
     begun: u32,
     heard: u32,
 }
@@ -47,9 +60,10 @@ impl Check {
 
     // ---- requests ----
 
-    pub fn sent(&mut self, request: RequestId, repeatable: bool) {
+    pub fn sent(&mut self, request: RequestId, repeatable: bool, careful: Option<Careful>) {
         let execution = Execution {
             repeatable,
+            careful,
             ..Execution::default()
         };
         self.open.insert(request, execution);
@@ -89,14 +103,19 @@ impl Check {
             return;
         };
         *self.answers.entry(answer).or_default() += 1;
-        if answer == Answer::Ok && execution.begun == 0 {
+        let is_right = match execution.careful {
+            None => true,
+            Some(Careful::AnswerOk) => answer == Answer::Ok,
+            Some(Careful::MayFail) => matches!(answer, Answer::Ok | Answer::Failed),
+        };
+        if !is_right {
+            let text = format!("request {request} got {answer:?}");
+            self.violated("nothing_fails_when_nothing_is_wrong", &text);
+        }
+        if matches!(answer, Answer::Ok | Answer::Failed) && execution.begun == 0 {
             let text = format!("request {request} was answered and nobody did it");
             self.violated("exactly_one_answer", &text);
         }
-    }
-
-    pub fn unanswered(&self) -> usize {
-        self.open.len()
     }
 
     // ---- replicas and tables ----
@@ -126,7 +145,8 @@ impl Check {
         self.accepted_max = self.accepted_max.max(revision);
     }
 
-    pub fn at_the_end(&mut self, newest: u64) {
+    /// What the newest revision of the store is now.
+    pub fn stored(&mut self, newest: u64) {
         if newest < self.accepted_max {
             let text = format!(
                 "revision {} was accepted, the newest is {newest}",
@@ -134,6 +154,10 @@ impl Check {
             );
             self.violated("an_accepted_config_is_durable", &text);
         }
+    }
+
+    /// Nothing moves any more.
+    pub fn at_the_end(&mut self) {
         if !self.open.is_empty() {
             let open: Vec<String> = self.open.keys().take(5).map(ToString::to_string).collect();
             let text = format!("no answer to {}", open.join(", "));

@@ -6,16 +6,18 @@ use mobula_head::simulation::{DeployError, ScaleError};
 use mobula_store::StoreError;
 use serde_json::{Value, json};
 
-use crate::app::{APPS, DEPLOYMENT, Kind, changed, document, entry};
-use crate::check::Answer;
+use crate::app::{APPS, DEPLOYMENT, Kind, changed, document, entry, settled};
+use crate::canary::Trial;
+use crate::check::{Answer, Careful};
 use crate::cluster::{Cluster, Event, HEADS, ROUTERS};
+use crate::sabotage::Sabotage;
 
 /// How long a request may take.
 pub const DEADLINE_MS: u64 = 60_000;
 
 /// After the last change, the load stays the same for so long.
 const STEADY_AFTER_MS: u64 = 5_000;
-const STEADY_MS: u64 = 70_000;
+const STEADY_MS: u64 = 110_000;
 
 /// Between two requests of an application, and how long each takes then: three in progress.
 const STEADY_PAUSE_MS: u64 = 100;
@@ -34,6 +36,10 @@ pub struct Outside {
     pub steady_from: u64,
     pub load_ends_at: u64,
     pub changes_end_at: u64,
+    /// From here on nothing is wrong, and all is as it shall be.
+    pub calm_from: Option<u64>,
+    /// What is tried from there on.
+    pub trials: Vec<Trial>,
 }
 
 /// A change that arrives at a head.
@@ -56,7 +62,33 @@ impl Outside {
             steady_from: changes_end_at + STEADY_AFTER_MS,
             load_ends_at: changes_end_at + STEADY_AFTER_MS + STEADY_MS,
             changes_end_at,
+            calm_from: None,
+            trials: Vec::new(),
         }
+    }
+
+    pub fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    /// Good and bad ones that were tried.
+    pub fn canaries(&self) -> (u64, u64) {
+        let good = self.trials.iter().filter(|trial| trial.kind == Kind::Good);
+        let good = good.count();
+        (good as u64, (self.trials.len() - good) as u64)
+    }
+
+    /// What may become of a request that is sent now.
+    fn careful(&self, app: &str) -> Option<Careful> {
+        self.calm_from?;
+        let trial = self.trials.iter().find(|trial| trial.application == app);
+        let bad = trial.is_some_and(|trial| trial.kind != Kind::Good);
+        Some(if bad {
+            Careful::MayFail
+        } else {
+            Careful::AnswerOk
+        })
     }
 }
 
@@ -77,7 +109,8 @@ impl Cluster {
         self.outside.next_request += 1;
         let id = self.outside.next_request;
         let repeatable = self.rng.percent(50);
-        self.check.sent(id, repeatable);
+        let careful = self.outside.careful(APPS[app]);
+        self.check.sent(id, repeatable, careful);
         // As a load balancer: one that lives.
         let living: Vec<usize> = (0..ROUTERS).filter(|r| self.routers[*r].up).collect();
         let Some(r) = living.get(self.rng.index(living.len())).copied() else {
@@ -116,12 +149,26 @@ impl Cluster {
     /// What shall be there at the end, so that there is something to come to rest.
     pub fn last_change(&mut self) {
         for app in APPS {
-            self.outside.number += 1;
-            let number = self.outside.number;
-            let mut entry = entry(app, Kind::Good, number, &mut self.rng);
-            entry["deployments"][0]["user_config"] = json!({"settings": "good"});
+            let number = self.outside.next_number();
+            let mut entry = settled(app, number, &mut self.rng);
+            self.spoil(&mut entry);
             self.outside.entries.insert(app.to_owned(), entry);
         }
+        self.deploy_entries();
+    }
+
+    /// Autoscaling that flaps.
+    fn spoil(&self, entry: &mut Value) {
+        if let Some(autoscaling) = entry["deployments"][0].get_mut("autoscaling_config")
+            && self.breaks(Sabotage::Flap)
+        {
+            autoscaling["look_back_period_s"] = json!(0.5);
+            autoscaling["upscale_delay_s"] = json!(0);
+            autoscaling["downscale_delay_s"] = json!(0);
+        }
+    }
+
+    pub fn deploy_entries(&mut self) {
         let change = self.deploy();
         self.send_change(change);
     }
@@ -135,8 +182,7 @@ impl Cluster {
 
     fn next_change(&mut self) -> Change {
         let app = APPS[self.rng.index(APPS.len())].to_owned();
-        self.outside.number += 1;
-        let number = self.outside.number;
+        let number = self.outside.next_number();
         if self.outside.entries.is_empty() {
             for app in APPS {
                 let entry = entry(app, Kind::Good, number, &mut self.rng);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::app::APPS;
+use crate::canary::TRIAL_AFTER_MS;
 use crate::check::Check;
 use crate::client::{Change, Outside};
 use crate::head::{self, Head};
@@ -12,6 +13,7 @@ use crate::message::{Message, RequestId};
 use crate::net::{ConnId, Net, Node, Side};
 use crate::rng::Rng;
 use crate::router::{self, Router};
+use crate::sabotage::Sabotage;
 use crate::store::Store;
 use crate::worker::{self, Worker};
 
@@ -49,6 +51,7 @@ pub enum Event {
     Load,
     User,
     LastChange,
+    Trial,
     Change(Change),
     ChangeCame(usize, u64, Change),
     Fault,
@@ -104,6 +107,7 @@ pub struct Cluster {
     pub workers: Vec<Worker>,
     pub outside: Outside,
     pub check: Check,
+    pub sabotage: Option<Sabotage>,
     pub log: Log,
     pub next_replica: u64,
     /// Stopped processes, and until when.
@@ -115,10 +119,15 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    pub fn new(seed: u64, faults_ms: u64, print: bool) -> Cluster {
+    pub fn new(
+        seed: u64,
+        faults_ms: u64,
+        print: bool,
+        sabotage: Option<Sabotage>,
+    ) -> Cluster {
         let mut rng = Rng::new(seed);
         let net = Net::new(Rng::new(rng.next()));
-        let store = Store::new(Rng::new(rng.next()));
+        let store = Store::new(Rng::new(rng.next()), sabotage);
         let mut cluster = Cluster {
             queue: Queue::default(),
             net,
@@ -128,6 +137,7 @@ impl Cluster {
             workers: (0..WORKERS).map(|_| Worker::down()).collect(),
             outside: Outside::new(faults_ms),
             check: Check::default(),
+            sabotage,
             log: Log::new(print),
             next_replica: 0,
             paused: BTreeMap::new(),
@@ -157,6 +167,13 @@ impl Cluster {
         self.queue.at(SWEEP_MS, Event::Sweep);
         self.queue.at(self.faults_end_at, Event::FaultsEnd);
         self.queue.at(self.faults_end_at + 3000, Event::LastChange);
+        self.queue
+            .at(self.faults_end_at + TRIAL_AFTER_MS, Event::Trial);
+    }
+
+    /// Whether that is broken in this simulation.
+    pub fn breaks(&self, sabotage: Sabotage) -> bool {
+        self.sabotage == Some(sabotage)
     }
 
     pub fn log(&mut self, text: &str) {
@@ -219,6 +236,7 @@ impl Cluster {
             Event::Load => self.change_load(),
             Event::User => self.user_acts(),
             Event::LastChange => self.last_change(),
+            Event::Trial => self.try_canaries(),
             Event::Change(change) => self.retry_change(change),
             Event::ChangeCame(h, life, change) => {
                 if self.heads[h].leads() && self.heads[h].life == life {
@@ -362,6 +380,9 @@ impl Cluster {
 
     fn sweep(&mut self) {
         self.queue.after(SWEEP_MS, Event::Sweep);
+        let stored = self.store.lock().index();
+        self.check.stored(stored.0);
+        self.check_old_versions();
         let now = self.queue.now();
         let paused = self.paused.iter().filter(|(_, until)| **until > now);
         let mut still: BTreeSet<Node> = paused.map(|(node, _)| *node).collect();
@@ -417,7 +438,7 @@ impl Cluster {
             (Node::Router(r), Message::Table(table)) => self.table_came(r, conn, *table),
             (Node::Router(r), Message::Accepted(call)) => self.accepted(r, conn, call),
             (Node::Router(r), Message::Rejected(call)) => self.rejected(r, conn, call),
-            (Node::Router(r), Message::Reply(call)) => self.replied(r, conn, call),
+            (Node::Router(r), Message::Reply { call, failed }) => self.replied(r, conn, call, failed),
             (Node::Router(r), Message::Died(call)) => self.call_died(r, conn, call),
             _ => {}
         }

@@ -6,6 +6,7 @@
 //! Not here: HTTP, gRPC, files, models. Those are tested with real processes.
 
 mod app;
+mod canary;
 mod check;
 mod client;
 mod cluster;
@@ -17,12 +18,14 @@ mod net;
 mod rest;
 mod rng;
 mod router;
+mod sabotage;
 mod store;
 mod worker;
 
 use std::collections::BTreeMap;
 
 use cluster::Cluster;
+pub use sabotage::Sabotage;
 
 /// How long faults come in a simulation.
 pub const FAULTS_MS: u64 = 120_000;
@@ -56,14 +59,16 @@ pub struct Outcome {
     pub answers: BTreeMap<String, u64>,
     /// Requests that ran again because nobody had heard that they ran.
     pub unheard_repeats: u64,
+    /// Canaries that were tried at the end: good ones, bad ones.
+    pub canaries: (u64, u64),
     /// Writes to the store, and those whose outcome nobody was told.
     pub commits: u64,
     pub unknown: u64,
 }
 
-/// Simulates one seed; `print` shows the log as it grows.
-pub fn simulate(seed: u64, faults_ms: u64, print: bool) -> Outcome {
-    let mut cluster = Cluster::new(seed, faults_ms, print);
+/// Simulates one seed; `print` shows the log as it grows, `sabotage` is wrong all the time.
+pub fn simulate(seed: u64, faults_ms: u64, print: bool, sabotage: Option<Sabotage>) -> Outcome {
+    let mut cluster = Cluster::new(seed, faults_ms, print, sabotage);
     let mut rest_since: Option<u64> = None;
     let mut looked_at = 0;
     loop {
@@ -108,8 +113,8 @@ pub fn simulate(seed: u64, faults_ms: u64, print: bool) -> Outcome {
         }
     }
     if cluster.check.violations.is_empty() {
-        let (newest, _) = cluster.store.lock().index();
-        cluster.check.at_the_end(newest);
+        cluster.check.at_the_end();
+        cluster.check_trials();
     }
     outcome(seed, &cluster)
 }
@@ -145,6 +150,7 @@ fn outcome(seed: u64, cluster: &Cluster) -> Outcome {
             .map(|(answer, count)| (format!("{answer:?}"), *count))
             .collect(),
         unheard_repeats: cluster.check.unheard_repeats,
+        canaries: cluster.outside.canaries(),
         commits: store.commits,
         unknown: store.unknown,
     }

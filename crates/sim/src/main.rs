@@ -1,9 +1,10 @@
-//! `mobula-sim [--seed N] [--seeds N] [--first N]`: simulates one seed with its log, or many.
+//! `mobula-sim [--seed N] [--seeds N] [--first N] [--sabotage NAME]`: simulates one seed with its
+//! log, or many.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use mobula_sim::{FAULTS_MS, Outcome, simulate};
+use mobula_sim::{FAULTS_MS, Outcome, Sabotage, simulate};
 
 /// Failing seeds that are shown with their logs; all are counted.
 const FAILURES_SHOWN_MAX: usize = 3;
@@ -17,8 +18,12 @@ fn main() -> ExitCode {
         let at = arguments.iter().position(|argument| argument == name)?;
         arguments.get(at + 1)?.parse::<u64>().ok()
     };
+    let sabotage = Sabotage::ALL.into_iter().find(|sabotage| {
+        let mut pairs = arguments.windows(2);
+        pairs.any(|pair| pair[0] == "--sabotage" && pair[1] == format!("{sabotage:?}"))
+    });
     if let Some(seed) = number("--seed") {
-        let outcome = simulate(seed, FAULTS_MS, true);
+        let outcome = simulate(seed, FAULTS_MS, true, sabotage);
         for violation in &outcome.violations {
             println!("VIOLATED {violation}");
         }
@@ -26,10 +31,10 @@ fn main() -> ExitCode {
         return code(outcome.violations.is_empty());
     }
     let (Some(seeds), first) = (number("--seeds"), number("--first").unwrap_or(1)) else {
-        eprintln!("usage: mobula-sim --seed N | --seeds N [--first N]");
+        eprintln!("usage: mobula-sim --seed N | --seeds N [--first N] [--sabotage NAME]");
         return ExitCode::from(2);
     };
-    code(many(first, seeds))
+    code(many(first, seeds, sabotage))
 }
 
 fn code(good: bool) -> ExitCode {
@@ -40,11 +45,11 @@ fn code(good: bool) -> ExitCode {
     }
 }
 
-fn many(first: u64, seeds: u64) -> bool {
+fn many(first: u64, seeds: u64, sabotage: Option<Sabotage>) -> bool {
     let mut failed = 0;
     let mut sum = Sum::default();
     for seed in first..first + seeds {
-        let outcome = simulate(seed, FAULTS_MS, false);
+        let outcome = simulate(seed, FAULTS_MS, false, sabotage);
         sum.add(&outcome);
         if outcome.violations.is_empty() {
             continue;
@@ -70,6 +75,7 @@ struct Sum {
     virtual_ms: u64,
     answers: BTreeMap<String, u64>,
     unheard_repeats: u64,
+    canaries: (u64, u64),
     commits: u64,
     unknown: u64,
 }
@@ -82,6 +88,8 @@ impl Sum {
             *self.answers.entry(answer.clone()).or_default() += count;
         }
         self.unheard_repeats += outcome.unheard_repeats;
+        self.canaries.0 += outcome.canaries.0;
+        self.canaries.1 += outcome.canaries.1;
         self.commits += outcome.commits;
         self.unknown += outcome.unknown;
     }
@@ -89,11 +97,14 @@ impl Sum {
     fn print(&self) {
         println!(
             "{} events in {} simulated hours; answers {:?}; {} requests ran again unheard; \
+             {} good and {} bad canaries; \
              {} writes, {} with an unknown outcome",
             self.events,
             self.virtual_ms / 3_600_000,
             self.answers,
             self.unheard_repeats,
+            self.canaries.0,
+            self.canaries.1,
             self.commits,
             self.unknown,
         );

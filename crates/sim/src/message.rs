@@ -21,6 +21,10 @@ pub enum Message {
     Cancel(u64),
     Accepted(u64),
     Rejected(u64),
-    Reply(u64),
+    Reply {
+        call: u64,
+        /// It says that the replica's code failed.
+        failed: bool,
+    },
     Died(u64),
 }

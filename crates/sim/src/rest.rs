@@ -28,6 +28,20 @@ impl Cluster {
 
     /// None: it has; otherwise what is still under way.
     pub fn unrest(&self) -> Option<String> {
+        self.unsettled().or_else(|| {
+            let lead = self.heads.iter().find_map(|head| head.lead.as_ref())?;
+            let world = &lead.control.world;
+            self.worker_unrest(world)
+                .or_else(|| self.router_unrest(world))
+        })
+    }
+
+    /// Everything that was declared runs, whatever the load is.
+    pub fn is_settled(&self) -> bool {
+        self.unsettled().is_none()
+    }
+
+    fn unsettled(&self) -> Option<String> {
         let leading: Vec<usize> = (0..HEADS).filter(|h| self.heads[*h].leads()).collect();
         let [h] = leading.as_slice() else {
             return Some(format!("{} heads lead", leading.len()));
@@ -38,8 +52,6 @@ impl Cluster {
         let world = &lead.control.world;
         self.config_unrest(world)
             .or_else(|| deployment_unrest(world))
-            .or_else(|| self.worker_unrest(world))
-            .or_else(|| self.router_unrest(world))
     }
 
     fn config_unrest(&self, world: &World) -> Option<String> {
@@ -102,8 +114,7 @@ impl Cluster {
                 return Some(format!("router{r} has requests"));
             }
         }
-        let unanswered = self.check.unanswered();
-        (unanswered > 0).then(|| format!("{unanswered} requests are not answered"))
+        None
     }
 }
 

@@ -12,6 +12,7 @@ use mobula_store::{
 use serde_json::Value;
 
 use crate::rng::Rng;
+use crate::sabotage::Sabotage;
 
 /// Where the head keeps its index; a property reads it.
 const INDEX: &str = "serve/history/index";
@@ -31,7 +32,12 @@ pub struct State {
     /// Milliseconds that a call may take beyond the usual.
     pub slow_ms: u64,
     spent_ms: u64,
+    /// The newest that was ever elected.
     last_term: u64,
+    newest_max: u64,
+    sabotage: Option<Sabotage>,
+    /// As they were some writes ago, for one that forgets.
+    earlier: BTreeMap<String, Versioned>,
     pub commits: u64,
     pub unknown: u64,
     pub violations: Vec<String>,
@@ -44,7 +50,7 @@ pub struct Handle {
 }
 
 impl Store {
-    pub fn new(rng: Rng) -> Store {
+    pub fn new(rng: Rng, sabotage: Option<Sabotage>) -> Store {
         Store(Arc::new(Mutex::new(State {
             now: 0,
             revision: 0,
@@ -56,6 +62,9 @@ impl Store {
             slow_ms: 0,
             spent_ms: 0,
             last_term: 0,
+            newest_max: 0,
+            sabotage,
+            earlier: BTreeMap::new(),
             commits: 0,
             unknown: 0,
             violations: Vec::new(),
@@ -90,7 +99,9 @@ impl State {
         };
         let now = Duration::from_millis(self.now);
         let won = self.ballot.campaign(&candidate, now, LEASE_DEFAULT);
-        won.ok().map(|leader| leader.revision)
+        let term = won.ok()?.revision;
+        self.last_term = self.last_term.max(term);
+        Some(term)
     }
 
     /// None: the store does not answer.
@@ -140,14 +151,15 @@ impl State {
         }
     }
 
-    fn apply(&mut self, transaction: Transaction) -> Result<u64, StoreError> {
+    fn apply(&mut self, mut transaction: Transaction) -> Result<u64, StoreError> {
         let term = transaction.fence.as_ref().map(|fence| fence.revision());
         let now = Duration::from_millis(self.now);
         let Some(term) = term else {
-            self.violations.push("a write without a fence".to_owned());
+            self.violated("only_the_leader_writes", "a write without a fence");
             return Err(StoreError::Fenced);
         };
-        if !self.ballot.holds(term, now) {
+        let fenced = !self.breaks(Sabotage::IgnoreFences);
+        if fenced && !self.ballot.holds(term, now) {
             return Err(StoreError::Fenced);
         }
         for check in &transaction.checks {
@@ -162,13 +174,14 @@ impl State {
             }
         }
         if term < self.last_term {
-            self.violations
-                .push(format!("term {term} wrote after term {}", self.last_term));
+            let text = format!("term {term} wrote after term {}", self.last_term);
+            self.violated("only_the_leader_writes", &text);
         }
-        self.last_term = term;
         self.commits += 1;
         self.revision += 1;
-        let (newest, _) = self.index();
+        if self.spoil(&mut transaction) {
+            return Ok(self.revision);
+        }
         for write in transaction.writes {
             match write {
                 Write::Put { key, value } => {
@@ -178,16 +191,80 @@ impl State {
                 Write::Delete { key } => drop(self.values.remove(&key)),
             }
         }
-        let (after, current) = self.index();
-        if after < newest {
-            self.violations
-                .push(format!("the history went back from {newest} to {after}"));
-        }
-        if current.is_some() && self.current_config().is_none() {
-            self.violations
-                .push(format!("the current revision {current:?} has no config"));
-        }
+        self.check_history();
         Ok(self.revision)
+    }
+
+    fn check_history(&mut self) {
+        let (newest, current) = self.index();
+        if newest < self.newest_max {
+            let text = format!("from {} to {newest}", self.newest_max);
+            self.violated("the_history_goes_forward", &text);
+        }
+        self.newest_max = self.newest_max.max(newest);
+        if current.is_some() && self.current_config().is_none() {
+            let text = format!("{current:?} has none");
+            self.violated("the_current_revision_has_its_config", &text);
+        }
+    }
+
+    fn violated(&mut self, property: &str, what: &str) {
+        self.violations.push(format!("{property}: {what}"));
+    }
+
+    // ---- what is broken on purpose ----
+
+    fn breaks(&self, sabotage: Sabotage) -> bool {
+        self.sabotage == Some(sabotage)
+    }
+
+    /// Changes what is about to be written; true: nothing is.
+    fn spoil(&mut self, transaction: &mut Transaction) -> bool {
+        let Some(sabotage) = self.sabotage else {
+            return false;
+        };
+        let is_index = |write: &Write| matches!(write, Write::Put { key, .. } if key == INDEX);
+        let accepts = transaction.writes.len() > 1 && transaction.writes.iter().any(is_index);
+        match sabotage {
+            Sabotage::LoseWrites if accepts => return self.rng.percent(20),
+            Sabotage::ForgetWrites if self.commits.is_multiple_of(10) => {
+                self.earlier.clone_from(&self.values);
+            }
+            Sabotage::SplitTransactions if accepts && self.rng.percent(20) => {
+                transaction.writes.retain(is_index);
+            }
+            Sabotage::TearValues if self.rng.percent(5) => {
+                let values = transaction.writes.iter_mut();
+                for write in values.filter(|write| !is_index(write)) {
+                    if let Write::Put { value, .. } = write {
+                        value.truncate(value.len() / 2);
+                    }
+                }
+            }
+            Sabotage::CutHistory if self.commits > 50 => {
+                for write in &mut transaction.writes {
+                    if let Write::Put { key, value } = write
+                        && key == INDEX
+                    {
+                        let mut index: Value = serde_json::from_slice(value).unwrap_or_default();
+                        if let Some(records) = index["records"].as_array_mut() {
+                            records.truncate(1);
+                        }
+                        *value = index.to_string().into_bytes().into();
+                    }
+                }
+            }
+            _ => {}
+        }
+        false
+    }
+
+    /// It is back after an outage.
+    pub fn back(&mut self) {
+        self.outage = false;
+        if self.breaks(Sabotage::ForgetWrites) && !self.earlier.is_empty() {
+            self.values.clone_from(&self.earlier);
+        }
     }
 }
 

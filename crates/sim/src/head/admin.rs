@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{Lead, ready};
 use crate::app::registry;
 use crate::cluster::Cluster;
+use crate::sabotage::Sabotage;
 
 impl Cluster {
     fn lead_at(&mut self, h: usize) -> Option<(&mut Lead, Now)> {
@@ -27,8 +28,14 @@ impl Cluster {
                 return None;
             }
         };
+        let lies = self.breaks(Sabotage::StoreRefused) && self.rng.percent(20);
         let (lead, now) = self.lead_at(h)?;
-        Some(propose(lead, now, &checked.config, End::Superseded, None))
+        let outcome = propose(lead, now, &checked.config, End::Superseded, None);
+        if lies && outcome.is_ok() {
+            let refused = StoreError::Unavailable("on purpose".to_owned());
+            return Some(Err(DeployError::Store(refused)));
+        }
+        Some(outcome)
     }
 
     pub fn head_delete(&mut self, h: usize) -> Option<Result<(), StoreError>> {

@@ -14,13 +14,15 @@ use mobula_head::simulation::{
 };
 use mobula_head::status::About;
 use mobula_head::wire;
-use mobula_head::world::{Event as Seen, Now};
+use mobula_head::world::{Event as Seen, Now, World};
+use mobula_proto::v1;
 use mobula_store::{Fence, LEASE_DEFAULT, RENEWALS_PER_LEASE, UNUSED_FRACTION};
 
 use crate::app::registry;
 use crate::cluster::{Cluster, EPOCH_MS, Event, ms};
 use crate::message::Message;
 use crate::net::{ConnId, Node};
+use crate::sabotage::Sabotage;
 
 /// The pause before the next try of a head that does not lead.
 const CAMPAIGN_MS: u64 = 200;
@@ -386,12 +388,17 @@ impl Cluster {
         let Some(lead) = self.heads[h].lead.as_mut() else {
             return;
         };
+        let forgets = self.sabotage == Some(Sabotage::ForgetOldVersion);
         let published = &lead.control.world.published;
         let mut out = Vec::new();
         for (conn, session) in &mut lead.sessions {
             let found = match &session.peer {
                 Peer::Unknown => None,
                 Peer::Worker(id) => published.assignments().get(id).map(|assignment| {
+                    let mut assignment = assignment.clone();
+                    if forgets {
+                        forget_old_versions(&lead.control.world, &mut assignment);
+                    }
                     let message = Message::Assignment(Box::new(assignment.clone()));
                     (assignment.version, message)
                 }),
@@ -442,4 +449,13 @@ impl Cluster {
         self.queue
             .at(at, Event::Head(h, life, Timer::Tick(term, tick)));
     }
+}
+
+/// What a head does that does not care for the version that serves.
+fn forget_old_versions(world: &World, assignment: &mut v1::WorkerAssignment) {
+    assignment.replicas.retain(|replica| {
+        let application = world.applications.get(&replica.application);
+        let deployment = application.and_then(|app| app.deployments.get(&replica.deployment));
+        deployment.is_some_and(|d| d.spec.replica.code_version == replica.code_version)
+    });
 }

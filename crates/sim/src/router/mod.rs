@@ -2,6 +2,7 @@
 //! taken or refused, goes elsewhere before it was taken, and is repeated after it only where
 //! that is safe.
 
+mod answers;
 mod requests;
 
 use std::collections::BTreeMap;
@@ -12,12 +13,14 @@ use mobula_router::limits::{
     WORKER_RETRY_DELAY_MAX, WORKER_RETRY_DELAY_MIN,
 };
 use mobula_router::queue::{Dice, Limits, Queue, Refusal, ReplicaKey, Seq, Side, Start, Wanted};
+use mobula_router::simulation::Answers;
 use mobula_router::table::Table;
 
 use crate::check::Answer;
 use crate::cluster::{Cluster, Event, HEADS, WORKERS, ms};
 use crate::message::{Message, RequestId};
 use crate::net::{ConnId, Node};
+use crate::sabotage::Sabotage;
 
 pub type DeploymentKey = (String, String);
 
@@ -26,6 +29,9 @@ pub type DeploymentKey = (String, String);
 pub struct Target {
     worker: String,
     replica: String,
+    /// Its code, while two versions share the requests.
+    version: Option<String>,
+    is_canary: bool,
 }
 
 pub struct Router {
@@ -46,6 +52,8 @@ pub struct Router {
     head_pause: u64,
     sent_at: u64,
     sent_loads: Vec<v1::DeploymentLoad>,
+    /// Of versions that share requests.
+    answers: BTreeMap<(DeploymentKey, String), Answers>,
 }
 
 struct Peer {
@@ -58,6 +66,10 @@ pub struct Request {
     queue: DeploymentKey,
     repeatable: bool,
     repeats: u32,
+    /// It was sent somewhere.
+    was_sent: bool,
+    /// Whose answers count it, and since when it is there.
+    trial: Option<(String, u64)>,
     place: Place,
 }
 
@@ -98,6 +110,7 @@ impl Router {
             head_pause: ms(HEAD_RETRY_DELAY_MIN),
             sent_at: 0,
             sent_loads: Vec::new(),
+            answers: BTreeMap::new(),
         }
     }
 
@@ -167,10 +180,13 @@ impl Cluster {
             Timer::Load => {
                 let router = &self.routers[r];
                 let since = self.queue.now() - router.sent_at;
-                if since >= ms(HEARTBEAT_INTERVAL) || router.loads() != router.sent_loads {
+                let is_news = router.loads() != router.sent_loads || self.breaks(Sabotage::Flap);
+                if since >= ms(HEARTBEAT_INTERVAL) || is_news {
                     self.router_report(r);
                 }
-                self.router_after(r, ms(LOAD_REPORT_INTERVAL), Timer::Load);
+                let spins = self.breaks(Sabotage::Spin);
+                let pause = if spins { 0 } else { ms(LOAD_REPORT_INTERVAL) };
+                self.router_after(r, pause, Timer::Load);
             }
             Timer::DialWorker(id) => {
                 let peer = self.routers[r].peers.get(&id);
@@ -214,6 +230,7 @@ impl Cluster {
         let Some(conn) = router.session else { return };
         router.sent_at = now;
         router.sent_loads = router.loads();
+        let router = &self.routers[r];
         let report = v1::RouterReport {
             router_id: router.id.clone(),
             node_id: format!("node-{r}"),
@@ -222,7 +239,8 @@ impl Cluster {
             http_addr: "127.0.0.1:8000".to_owned(),
             grpc_addr: "127.0.0.1:9000".to_owned(),
             table_version: router.table.version,
-            loads: router.sent_loads.clone(),
+            loads: self.seen_loads(&router.sent_loads),
+            answers: router.answers(),
             ..v1::RouterReport::default()
         };
         self.net.send(
@@ -232,6 +250,15 @@ impl Cluster {
             Message::RouterReport(Box::new(report)),
             0,
         );
+    }
+
+    /// One that is wrong sees none of it every other time.
+    fn seen_loads(&self, loads: &[v1::DeploymentLoad]) -> Vec<v1::DeploymentLoad> {
+        let hides = self.queue.now() / 1000 % 2 == 1;
+        if hides && self.breaks(Sabotage::Flap) {
+            return Vec::new();
+        }
+        loads.to_vec()
     }
 
     pub fn router_closed(&mut self, r: usize, conn: ConnId) {
@@ -252,6 +279,15 @@ impl Cluster {
     pub fn table_came(&mut self, r: usize, conn: ConnId, source: v1::RouteTable) {
         if self.routers[r].session != Some(conn) {
             return;
+        }
+        if r == 0 && self.routers[r].table.version > 0 {
+            if self.breaks(Sabotage::KeepOldTable) {
+                return;
+            }
+            if self.breaks(Sabotage::PretendNewTable) {
+                self.routers[r].table.version = source.version;
+                return self.router_report(r);
+            }
         }
         let table = Table::new(source);
         self.log(&format!("router{r} has table {}", table.version));
@@ -296,21 +332,28 @@ impl Cluster {
         started: &mut Vec<Start<Target, RequestId>>,
         ended: &mut Vec<RequestId>,
     ) {
+        let greedy = self.breaks(Sabotage::SendCanaryMore);
         let limits = Limits {
             ongoing_max: source.max_ongoing_requests,
             queued_max: source.max_queued_requests,
-            canary_percent: source.canary.as_ref().map_or(0, |share| share.percent),
+            canary_percent: source.canary.as_ref().map_or(0, |share| {
+                let percent = share.percent;
+                if greedy { percent * 2 } else { percent }
+            }),
         };
         let dice = self.dice();
         let router = &mut self.routers[r];
+        router.keep_answers(&key, source);
         let target = |replica: &v1::TableReplica| {
             let reachable = router.peers.get(&replica.worker_id)?.conn.is_some();
+            let canary = source.canary.as_ref();
+            let is_canary = canary.is_some_and(|share| share.code_version == replica.code_version);
             let target = Target {
                 worker: replica.worker_id.clone(),
                 replica: replica.replica_id.clone(),
+                version: canary.map(|_| replica.code_version.clone()),
+                is_canary,
             };
-            let canary = source.canary.as_ref();
-            let is_canary = canary.is_some_and(|share| share.code_version == replica.code_version);
             Some(Wanted {
                 id: replica.replica_id.clone(),
                 target,

@@ -10,6 +10,7 @@ use crate::client::DEADLINE_MS;
 use crate::cluster::{Cluster, ms};
 use crate::message::{Message, RequestId};
 use crate::net::ConnId;
+use crate::sabotage::Sabotage;
 
 impl Cluster {
     pub fn request_came(&mut self, r: usize, id: RequestId, path: &str, repeatable: bool) {
@@ -20,6 +21,7 @@ impl Cluster {
             return;
         };
         let key = (route.application.clone(), route.deployment.clone());
+        self.share_came(r, &key);
         let dice = self.dice();
         let Some(queue) = self.routers[r].queues.get_mut(&key) else {
             self.check.answered(id, Answer::NotFound);
@@ -30,6 +32,8 @@ impl Cluster {
             queue: key,
             repeatable,
             repeats: 0,
+            was_sent: false,
+            trial: None,
             place: Place::Waiting(Seq::MAX),
         };
         self.routers[r].requests.insert(id, request);
@@ -80,6 +84,10 @@ impl Cluster {
             return;
         };
         router.calls.insert(call, id);
+        self.share_got(r, id, target);
+        if self.spoils(Sabotage::AnswerUnasked, id) {
+            return self.answer(r, id, Answer::Ok);
+        }
         let message = Message::Call {
             call: call.1,
             replica: target.replica.clone(),
@@ -115,9 +123,11 @@ impl Cluster {
         }
     }
 
-    pub fn replied(&mut self, r: usize, conn: ConnId, call: u64) {
+    pub fn replied(&mut self, r: usize, conn: ConnId, call: u64, failed: bool) {
         if let Some(id) = self.routers[r].calls.get(&(conn, call)).copied() {
-            self.answer(r, id, Answer::Ok);
+            self.judge(r, id, failed);
+            let answer = if failed { Answer::Failed } else { Answer::Ok };
+            self.answer(r, id, answer);
         }
     }
 
@@ -128,10 +138,12 @@ impl Cluster {
     }
 
     pub(super) fn died(&mut self, r: usize, id: RequestId) {
+        self.judge(r, id, true);
+        let reckless = self.breaks(Sabotage::RepeatEverything);
         let Some(request) = self.routers[r].requests.get_mut(&id) else {
             return;
         };
-        if may_repeat(request.repeatable, request.repeats) {
+        if may_repeat(request.repeatable || reckless, request.repeats) {
             request.repeats += 1;
             self.elsewhere(r, id);
         } else {
@@ -169,7 +181,8 @@ impl Cluster {
         let Some(request) = router.requests.remove(&id) else {
             return;
         };
-        self.check.answered(id, answer);
+        self.tell(id, answer);
+        let router = &mut self.routers[r];
         let mut started = Vec::new();
         if let Place::Calling { key, call, .. } = request.place {
             router.calls.remove(&call);
@@ -199,5 +212,20 @@ impl Cluster {
             }
         }
         self.answer(r, id, Answer::TimedOut);
+    }
+
+    fn tell(&mut self, id: RequestId, answer: Answer) {
+        if self.spoils(Sabotage::NeverAnswer, id) {
+            return;
+        }
+        self.check.answered(id, answer);
+        if self.spoils(Sabotage::AnswerTwice, id) {
+            self.check.answered(id, answer);
+        }
+    }
+
+    /// Some requests are treated as no request may be.
+    fn spoils(&self, sabotage: Sabotage, id: RequestId) -> bool {
+        self.breaks(sabotage) && id.is_multiple_of(100)
     }
 }

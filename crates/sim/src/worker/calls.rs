@@ -1,6 +1,7 @@
 //! Calls at a worker: in through the gate, out after some time.
 
 use super::{Call, Timer};
+use crate::app::Kind;
 use crate::client::STEADY_CALL_MS;
 use crate::cluster::Cluster;
 use crate::message::{Message, RequestId};
@@ -18,17 +19,15 @@ impl Cluster {
     pub fn call_came(&mut self, w: usize, conn: ConnId, call: u64, id: String, request: RequestId) {
         let entered = self.workers[w].replicas.get(&id).and_then(|replica| {
             let permit = replica.gate.enter().ok()?;
-            Some((
-                permit,
-                replica.gate.ongoing(),
-                replica.told.limits.max_ongoing_requests,
-            ))
+            let kind = Kind::of(&replica.assigned.args_json);
+            Some((permit, replica.told.limits.max_ongoing_requests, kind))
         });
-        let Some((permit, ongoing, limit)) = entered else {
+        let Some((permit, limit, kind)) = entered else {
             self.net
                 .send(&mut self.queue, conn, 1, Message::Rejected(call), 0);
             return;
         };
+        let ongoing = self.calls_of(w, &id).len() as u32 + 1;
         if ongoing > limit {
             let text = format!("{id} has {ongoing} of {limit}");
             self.check
@@ -40,6 +39,7 @@ impl Cluster {
         let entry = Call {
             request,
             replica: id,
+            fails: kind == Kind::Failing && self.rng.percent(50),
             permit: Some(permit),
         };
         self.workers[w].calls.insert((conn, call), entry);
@@ -55,9 +55,11 @@ impl Cluster {
     }
 
     pub(super) fn call_done(&mut self, w: usize, conn: ConnId, call: u64) {
+        let entry = self.workers[w].calls.get(&(conn, call));
+        let failed = entry.is_some_and(|entry| entry.fails);
         if self.call_over(w, (conn, call)) {
-            self.net
-                .send(&mut self.queue, conn, 1, Message::Reply(call), 0);
+            let reply = Message::Reply { call, failed };
+            self.net.send(&mut self.queue, conn, 1, reply, 0);
         }
     }
 

@@ -16,6 +16,7 @@ use mobula_worker::simulation::{
 use crate::cluster::{Cluster, Event, HEADS, ms};
 use crate::message::{Message, RequestId};
 use crate::net::{ConnId, Node};
+use crate::sabotage::Sabotage;
 
 /// CPUs of each.
 const CPUS: f64 = 3.0;
@@ -55,9 +56,17 @@ pub struct Replica {
     started_at: u64,
 }
 
+impl Replica {
+    pub fn is_of(&self, application: &str, code_version: &str) -> bool {
+        self.assigned.application == application && self.assigned.code_version == code_version
+    }
+}
+
 struct Call {
     request: RequestId,
     replica: String,
+    /// The replica's code will say so.
+    fails: bool,
     permit: Option<Permit>,
 }
 
@@ -238,11 +247,18 @@ impl Cluster {
         let worker = &mut self.workers[w];
         worker.report_due = false;
         let Some(conn) = worker.session else { return };
-        let report = worker.report(w);
+        let mut report = worker.report(w);
         // What ended is said once.
         worker
             .replicas
             .retain(|_, replica| replica.phase != Phase::Stopped);
+        if self.breaks(Sabotage::RunBeforeReady) {
+            for replica in &mut report.replicas {
+                if replica.state() == v1::ReplicaState::Starting {
+                    replica.set_state(v1::ReplicaState::Running);
+                }
+            }
+        }
         self.net.send(
             &mut self.queue,
             conn,
@@ -262,8 +278,9 @@ impl Cluster {
     }
 
     fn worker_may_end(&mut self, w: usize) {
+        let hurries = self.breaks(Sabotage::EndWithoutDraining);
         let worker = &self.workers[w];
-        if worker.retiring && worker.replicas.is_empty() {
+        if worker.retiring && (worker.replicas.is_empty() || hurries) {
             self.worker_end(w, false);
             let pause = self.rng.range(500, 3000);
             self.queue.after(pause, Event::Start(Node::Worker(w)));
@@ -286,7 +303,9 @@ impl Cluster {
         } else {
             assignment.replicas.as_slice()
         };
-        self.make_real(w, wanted);
+        if w > 0 || !self.breaks(Sabotage::IgnoreAssignment) {
+            self.make_real(w, wanted);
+        }
         self.workers[w].applied_version = assignment.version;
         self.worker_report_soon(w);
     }

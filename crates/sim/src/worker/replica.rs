@@ -9,6 +9,7 @@ use super::{Replica, Timer};
 use crate::app::Kind;
 use crate::cluster::{Cluster, ms};
 use crate::message::Message;
+use crate::sabotage::Sabotage;
 
 impl Cluster {
     /// As the real cell: the gate follows before anybody can hear of the new phase.
@@ -34,8 +35,12 @@ impl Cluster {
         let id = assigned.replica_id.clone();
         let pause = match Kind::of(&assigned.args_json) {
             Kind::Slow => self.rng.range(4000, 9000),
-            Kind::Good | Kind::Bad | Kind::Flaky | Kind::Broken => self.rng.range(200, 2000),
+            Kind::Good | Kind::Bad | Kind::Flaky | Kind::Broken | Kind::Failing => self.rng.range(200, 2000),
         };
+        let mut limit = Limits::of(&assigned).max_ongoing_requests;
+        if self.breaks(Sabotage::IgnoreLimits) {
+            limit += 1;
+        }
         let replica = Replica {
             told: Told::of(&assigned),
             phase: Phase::Starting,
@@ -46,7 +51,7 @@ impl Cluster {
             configuring: false,
             health: Health::default(),
             sick_until: 0,
-            gate: Gate::new(Limits::of(&assigned).max_ongoing_requests),
+            gate: Gate::new(limit),
             started_at: self.queue.now(),
             assigned,
         };
@@ -66,7 +71,7 @@ impl Cluster {
         let fails = match Kind::of(&replica.assigned.args_json) {
             Kind::Bad | Kind::Broken => true,
             Kind::Flaky => flaky,
-            Kind::Good | Kind::Slow => false,
+            Kind::Good | Kind::Slow | Kind::Failing => false,
         };
         let config = UserConfig {
             version: replica.assigned.config_version.clone(),
@@ -193,6 +198,9 @@ impl Cluster {
         if !constructed {
             self.happened(w, id, Life::Drained, "");
             return;
+        }
+        if self.breaks(Sabotage::StopWithoutDraining) {
+            return self.drained(w, id);
         }
         self.worker_after(w, timeout, Timer::DrainTimeout(id.to_owned()));
         self.may_be_drained(w, id);
