@@ -93,7 +93,10 @@ impl Cluster {
                 1 => Kind::Good,
                 _ => Kind::Failing,
             };
-            let Some(before) = self.outside.entries.get(app).cloned() else {
+            // One that was given up in the last moments of the faults is not there now.
+            let serves = self.args_in_force(app);
+            let before = self.outside.entries.get(app).cloned();
+            let Some(before) = before.filter(|entry| serves.as_ref() == Some(&entry["args"])) else {
                 continue;
             };
             let number = self.outside.next_number();
@@ -107,6 +110,12 @@ impl Cluster {
             self.outside.entries.insert(app.to_owned(), entry);
         }
         self.deploy_entries();
+    }
+
+    fn args_in_force(&self, app: &str) -> Option<Value> {
+        let lead = self.heads.iter().find_map(|head| head.lead.as_ref())?;
+        let application = lead.control.world.applications.get(app)?;
+        Some(application.declared.raw["args"].clone())
     }
 
     /// The old version of a canary keeps its replicas.
@@ -145,14 +154,10 @@ impl Cluster {
 
     /// It has come to rest.
     pub fn check_trials(&mut self) {
-        let Some(lead) = self.heads.iter().find_map(|head| head.lead.as_ref()) else {
-            return;
-        };
         let mut wrong = Vec::new();
         for trial in &self.outside.trials {
-            let application = lead.control.world.applications.get(&trial.application);
-            let args = application.map(|application| &application.declared.raw["args"]);
-            if args != Some(&trial.expected) {
+            let args = self.args_in_force(&trial.application);
+            if args.as_ref() != Some(&trial.expected) {
                 let text = format!("{} has {args:?}, not {}", trial.application, trial.expected);
                 let property = if trial.kind == Kind::Good {
                     "a_good_canary_is_promoted"

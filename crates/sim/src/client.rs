@@ -234,7 +234,20 @@ impl Cluster {
         self.send_change(change);
     }
 
+    /// Whether the last word has been said, and this is not it.
+    fn is_too_late(&self, change: &Change) -> bool {
+        let newest = self.outside.sent.last();
+        let is_newest = match change {
+            Change::Deploy { document, .. } => newest == Some(&document.to_string()),
+            Change::DeleteAll | Change::Scale { .. } | Change::Rollback => false,
+        };
+        self.queue.now() >= self.outside.changes_end_at && !is_newest
+    }
+
     pub fn change_came(&mut self, h: usize, change: Change) {
+        if self.is_too_late(&change) {
+            return self.log("a change comes too late, its user has given up");
+        }
         match change {
             Change::Deploy { document, marker } => {
                 let outcome = self.head_deploy(h, &document);

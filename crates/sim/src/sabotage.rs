@@ -13,7 +13,7 @@ pub enum Sabotage {
     RunBeforeReady,
     /// Replicas take more calls than they may.
     IgnoreLimits,
-    /// One worker does nothing of what it is assigned.
+    /// One worker keeps what it was first assigned.
     IgnoreAssignment,
     // routers
     /// Some requests are answered twice.
@@ -28,7 +28,7 @@ pub enum Sabotage {
     KeepOldTable,
     /// It says that it has the new ones.
     PretendNewTable,
-    /// Canaries get twice their share.
+    /// Canaries get nearly everything.
     SendCanaryMore,
     /// Errors are counted as good answers.
     HideErrors,
@@ -41,7 +41,7 @@ pub enum Sabotage {
     ForgetWrites,
     /// Anybody may write.
     IgnoreFences,
-    /// The end of some values is missing.
+    /// The second half of some values is missing.
     TearValues,
     /// Of some transactions the first write is missing.
     SplitTransactions,
@@ -97,8 +97,8 @@ impl Sabotage {
                 "exactly_one_answer"
             }
             Sabotage::RepeatEverything => "executed_at_most_once_unless_repeatable",
-            Sabotage::IgnoreAssignment | Sabotage::KeepOldTable => "it_comes_to_rest",
-            Sabotage::PretendNewTable => "nothing_fails_when_nothing_is_wrong",
+            Sabotage::IgnoreAssignment => "it_comes_to_rest",
+            Sabotage::KeepOldTable | Sabotage::PretendNewTable => "nothing_fails_when_nothing_is_wrong",
             Sabotage::SendCanaryMore => "a_canary_gets_its_share_at_most",
             Sabotage::HideErrors => "a_bad_canary_is_given_up",
             Sabotage::InventErrors => "a_good_canary_is_promoted",

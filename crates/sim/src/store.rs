@@ -17,6 +17,9 @@ use crate::sabotage::Sabotage;
 /// Where the head keeps its index; a property reads it.
 const INDEX: &str = "serve/history/index";
 
+/// Where it keeps its decisions.
+const INTENT: &str = "serve/intent";
+
 #[derive(Clone)]
 pub struct Store(Arc<Mutex<State>>);
 
@@ -233,10 +236,11 @@ impl State {
             Sabotage::SplitTransactions if accepts && self.rng.percent(20) => {
                 transaction.writes.retain(is_index);
             }
-            Sabotage::TearValues if self.rng.percent(5) => {
-                let values = transaction.writes.iter_mut();
-                for write in values.filter(|write| !is_index(write)) {
-                    if let Write::Put { value, .. } = write {
+            Sabotage::TearValues => {
+                for write in &mut transaction.writes {
+                    if let Write::Put { key, value } = write
+                        && key == INTENT
+                    {
                         value.truncate(value.len() / 2);
                     }
                 }

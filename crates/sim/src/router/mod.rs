@@ -338,7 +338,7 @@ impl Cluster {
             queued_max: source.max_queued_requests,
             canary_percent: source.canary.as_ref().map_or(0, |share| {
                 let percent = share.percent;
-                if greedy { percent * 2 } else { percent }
+                if greedy { 95 } else { percent }
             }),
         };
         let dice = self.dice();

@@ -199,6 +199,16 @@ impl Cluster {
         let Some(request) = router.requests.get(&id) else {
             return;
         };
+        let (app, _) = request.queue.clone();
+        let place = match request.place {
+            Place::Waiting(seq) => format!("it waits, {seq}"),
+            Place::Calling { call, accepted, .. } => format!("call {call:?}, taken: {accepted}"),
+        };
+        self.log(&format!("router{r}: request {id} of {app} times out, {place}"));
+        let router = &mut self.routers[r];
+        let Some(request) = router.requests.get(&id) else {
+            return;
+        };
         match request.place {
             Place::Waiting(seq) => {
                 let name = request.queue.clone();

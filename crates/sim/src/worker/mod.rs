@@ -272,19 +272,26 @@ impl Cluster {
     pub fn worker_drain(&mut self, w: usize) {
         if self.workers[w].up {
             self.log(&format!("{} is told to end", self.workers[w].id));
+            if self.breaks(Sabotage::EndWithoutDraining) {
+                return self.worker_ends(w);
+            }
             self.workers[w].draining = true;
             self.worker_report_soon(w);
         }
     }
 
     fn worker_may_end(&mut self, w: usize) {
-        let hurries = self.breaks(Sabotage::EndWithoutDraining);
         let worker = &self.workers[w];
-        if worker.retiring && (worker.replicas.is_empty() || hurries) {
-            self.worker_end(w, false);
-            let pause = self.rng.range(500, 3000);
-            self.queue.after(pause, Event::Start(Node::Worker(w)));
+        if worker.retiring && worker.replicas.is_empty() {
+            self.worker_ends(w);
         }
+    }
+
+    /// Of its own will; another one takes its place.
+    fn worker_ends(&mut self, w: usize) {
+        self.worker_end(w, false);
+        let pause = self.rng.range(500, 3000);
+        self.queue.after(pause, Event::Start(Node::Worker(w)));
     }
 
     pub fn assigned(&mut self, w: usize, conn: ConnId, assignment: v1::WorkerAssignment) {
@@ -303,7 +310,8 @@ impl Cluster {
         } else {
             assignment.replicas.as_slice()
         };
-        if w > 0 || !self.breaks(Sabotage::IgnoreAssignment) {
+        let ignores = w == 0 && self.breaks(Sabotage::IgnoreAssignment);
+        if !ignores || self.workers[w].replicas.is_empty() {
             self.make_real(w, wanted);
         }
         self.workers[w].applied_version = assignment.version;
