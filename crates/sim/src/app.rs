@@ -118,6 +118,7 @@ pub fn entry(name: &str, kind: Kind, number: u64, rng: &mut Rng) -> Value {
             "downscale_delay_s": 8.0,
             "look_back_period_s": 5.0,
         });
+        deployment["mobula"] = json!({"autoscaling": scaling(rng)});
     } else {
         deployment["num_replicas"] = json!(rng.range(1, 5));
     }
@@ -134,6 +135,22 @@ pub fn entry(name: &str, kind: Kind, number: u64, rng: &mut Rng) -> Value {
         entry["mobula"] = json!({"traffic": traffic(rng)});
     }
     entry
+}
+
+/// A policy, and perhaps a minimum for a minute; the simulation begins twenty seconds before a
+/// quarter past ten in the evening, by UTC.
+fn scaling(rng: &mut Rng) -> Value {
+    let policy = ["default", "reactive"][rng.index(2)];
+    let mut scaling = json!({"policy": policy});
+    if rng.percent(50) {
+        let every_day = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+        let (from, to) = [("22:14", "22:15"), ("00:00", "24:00")][rng.index(2)];
+        let min_replicas = rng.range(1, 4);
+        scaling["schedule"] = json!([
+            {"days": every_day, "from": from, "to": to, "min_replicas": min_replicas}
+        ]);
+    }
+    scaling
 }
 
 /// A new version gets a part of the requests first.
@@ -155,6 +172,12 @@ pub fn settled(name: &str, number: u64, rng: &mut Rng) -> Value {
     deployment["max_ongoing_requests"] = json!(rng.range(4, 8));
     if deployment.get("num_replicas").is_some() {
         deployment["num_replicas"] = json!(rng.range(2, 5));
+    }
+    // What the clock says would change a count under a steady load.
+    let schedule = deployment.pointer_mut("/mobula/autoscaling/schedule/0");
+    if let Some(minimum) = schedule {
+        minimum["from"] = json!("00:00");
+        minimum["to"] = json!("24:00");
     }
     entry
 }
@@ -186,6 +209,9 @@ pub fn changed(entry: &Value, number: u64, rng: &mut Rng) -> Value {
 }
 
 /// A whole document.
-pub fn document(entries: &BTreeMap<String, Value>) -> Value {
-    json!({"applications": entries.values().collect::<Vec<_>>()})
+pub fn document(entries: &BTreeMap<String, Value>, capacity: Option<u64>) -> Value {
+    json!({
+        "applications": entries.values().collect::<Vec<_>>(),
+        "target_capacity": capacity,
+    })
 }

@@ -26,6 +26,8 @@ pub const STEADY_CALL_MS: u64 = 300;
 /// What the user believes to be deployed, and what the clients do.
 pub struct Outside {
     pub entries: BTreeMap<String, Value>,
+    /// `target_capacity`.
+    capacity: Option<u64>,
     number: u64,
     /// Every document that was written.
     sent: Vec<String>,
@@ -40,6 +42,8 @@ pub struct Outside {
     pub calm_from: Option<u64>,
     /// What is tried from there on.
     pub trials: Vec<Trial>,
+    /// Applications with too few replicas for the load.
+    pub weak: Vec<String>,
 }
 
 /// A change that arrives at a head.
@@ -55,6 +59,7 @@ impl Outside {
     pub fn new(changes_end_at: u64) -> Outside {
         Outside {
             entries: BTreeMap::new(),
+            capacity: None,
             number: 0,
             sent: Vec::new(),
             next_request: 0,
@@ -64,6 +69,7 @@ impl Outside {
             changes_end_at,
             calm_from: None,
             trials: Vec::new(),
+            weak: Vec::new(),
         }
     }
 
@@ -82,6 +88,9 @@ impl Outside {
     /// What may become of a request that is sent now.
     fn careful(&self, app: &str) -> Option<Careful> {
         self.calm_from?;
+        if self.weak.iter().any(|weak| weak == app) {
+            return None;
+        }
         let trial = self.trials.iter().find(|trial| trial.application == app);
         let bad = trial.is_some_and(|trial| trial.kind != Kind::Good);
         Some(if bad {
@@ -148,6 +157,7 @@ impl Cluster {
 
     /// What shall be there at the end, so that there is something to come to rest.
     pub fn last_change(&mut self) {
+        self.outside.capacity = [None, Some(100)][self.rng.index(2)];
         for app in APPS {
             let number = self.outside.next_number();
             let mut entry = settled(app, number, &mut self.rng);
@@ -175,7 +185,7 @@ impl Cluster {
 
     fn deploy(&mut self) -> Change {
         let marker = format!("n{}.", self.outside.number);
-        let document = document(&self.outside.entries);
+        let document = document(&self.outside.entries, self.outside.capacity);
         self.outside.sent.push(document.to_string());
         Change::Deploy { document, marker }
     }
@@ -190,13 +200,18 @@ impl Cluster {
             }
             return self.deploy();
         }
-        match self.rng.range(0, 20) {
+        match self.rng.range(0, 22) {
             0 => {
                 self.outside.entries.clear();
                 Change::DeleteAll
             }
             1 => {
                 self.outside.entries.remove(&app);
+                self.deploy()
+            }
+            20 | 21 => {
+                let percents = [None, Some(0), Some(30), Some(60), Some(100)];
+                self.outside.capacity = percents[self.rng.index(percents.len())];
                 self.deploy()
             }
             2 | 3 => Change::Rollback,

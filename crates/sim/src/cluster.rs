@@ -11,6 +11,7 @@ use crate::head::{self, Head};
 use crate::log::Log;
 use crate::message::{Message, RequestId};
 use crate::net::{ConnId, Net, Node, Side};
+use crate::pods::Kubernetes;
 use crate::rng::Rng;
 use crate::router::{self, Router};
 use crate::sabotage::Sabotage;
@@ -52,6 +53,8 @@ pub enum Event {
     User,
     LastChange,
     Trial,
+    PodRuns(String),
+    PodKilled(String),
     Change(Change),
     ChangeCame(usize, u64, Change),
     Fault,
@@ -106,6 +109,7 @@ pub struct Cluster {
     pub routers: Vec<Router>,
     pub workers: Vec<Worker>,
     pub outside: Outside,
+    pub kubernetes: Kubernetes,
     pub check: Check,
     pub sabotage: Option<Sabotage>,
     pub log: Log,
@@ -136,6 +140,7 @@ impl Cluster {
             routers: (0..ROUTERS).map(|_| Router::down()).collect(),
             workers: (0..WORKERS).map(|_| Worker::down()).collect(),
             outside: Outside::new(faults_ms),
+            kubernetes: Kubernetes::default(),
             check: Check::default(),
             sabotage,
             log: Log::new(print),
@@ -236,6 +241,8 @@ impl Cluster {
             Event::Load => self.change_load(),
             Event::User => self.user_acts(),
             Event::LastChange => self.last_change(),
+            Event::PodRuns(uid) => self.pod_runs(&uid),
+            Event::PodKilled(uid) => self.pod_killed(&uid),
             Event::Trial => self.try_canaries(),
             Event::Change(change) => self.retry_change(change),
             Event::ChangeCame(h, life, change) => {

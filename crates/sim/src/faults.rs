@@ -153,7 +153,7 @@ impl Cluster {
             return;
         }
         let w = self.rng.index(WORKERS);
-        if !self.is_paused(Node::Worker(w)) {
+        if !self.is_paused(Node::Worker(w)) && !self.evict(w) {
             self.worker_drain(w);
         }
     }

@@ -15,6 +15,7 @@ mod head;
 mod log;
 mod message;
 mod net;
+mod pods;
 mod rest;
 mod rng;
 mod router;

@@ -33,6 +33,7 @@ impl Cluster {
             let world = &lead.control.world;
             self.worker_unrest(world)
                 .or_else(|| self.router_unrest(world))
+                .or_else(|| self.pod_unrest())
         })
     }
 

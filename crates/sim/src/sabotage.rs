@@ -54,13 +54,17 @@ pub enum Sabotage {
     ForgetOldVersion,
     /// Autoscaling without delays, by loads that are not there every other time.
     Flap,
+    /// Pods are deleted, whatever is in them.
+    TakeAnyPod,
+    /// No pods are made.
+    MakeNoPods,
     /// A timer without a pause.
     Spin,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 24] = [
+    pub const ALL: [Sabotage; 26] = [
         Sabotage::StopWithoutDraining,
         Sabotage::EndWithoutDraining,
         Sabotage::RunBeforeReady,
@@ -84,6 +88,8 @@ impl Sabotage {
         Sabotage::StoreRefused,
         Sabotage::ForgetOldVersion,
         Sabotage::Flap,
+        Sabotage::TakeAnyPod,
+        Sabotage::MakeNoPods,
         Sabotage::Spin,
     ];
 
@@ -97,7 +103,8 @@ impl Sabotage {
                 "exactly_one_answer"
             }
             Sabotage::RepeatEverything => "executed_at_most_once_unless_repeatable",
-            Sabotage::IgnoreAssignment => "it_comes_to_rest",
+            Sabotage::TakeAnyPod => "no_pod_is_taken_with_work",
+            Sabotage::IgnoreAssignment | Sabotage::MakeNoPods => "it_comes_to_rest",
             Sabotage::KeepOldTable | Sabotage::PretendNewTable => "nothing_fails_when_nothing_is_wrong",
             Sabotage::SendCanaryMore => "a_canary_gets_its_share_at_most",
             Sabotage::HideErrors => "a_bad_canary_is_given_up",

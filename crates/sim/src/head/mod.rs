@@ -22,6 +22,7 @@ use crate::app::registry;
 use crate::cluster::{Cluster, EPOCH_MS, Event, ms};
 use crate::message::Message;
 use crate::net::{ConnId, Node};
+use crate::pods::Keeper;
 use crate::sabotage::Sabotage;
 
 /// The pause before the next try of a head that does not lead.
@@ -55,6 +56,7 @@ pub struct Lead {
     next_tick: Option<u64>,
     lost_at: u64,
     published: u64,
+    pub keeper: Keeper,
 }
 
 struct Session {
@@ -103,7 +105,7 @@ impl Head {
 }
 
 impl Lead {
-    fn now(&self, ms: u64) -> Now {
+    pub fn now(&self, ms: u64) -> Now {
         let ms = ms.saturating_sub(self.started_at);
         Now {
             ms,
@@ -236,6 +238,7 @@ impl Cluster {
             next_tick: None,
             lost_at: 0,
             published: 0,
+            keeper: Keeper::new(),
         }));
         self.lease_counts(h, term);
         self.head_follow_up(h);
@@ -376,10 +379,14 @@ impl Cluster {
             *next_replica += 1;
             format!("r{next_replica:07}")
         };
-        ready(lead.control.step(|| seen_at, &mut new_id, |_| {}));
+        let unplaced = ready(lead.control.step(|| seen_at, &mut new_id, |_| {}));
+        let demand = unplaced.map(|unplaced| lead.control.world.demand(&unplaced, seen_at));
         let hold = self.store.lock().take_spent_ms();
         self.heads[h].busy_until = now + hold;
         self.publish(h, hold);
+        if let Some(demand) = demand {
+            self.provision(h, &demand);
+        }
         self.schedule_tick(h);
     }
 

@@ -7,7 +7,7 @@ mod replica;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mobula_proto::v1;
+use mobula_proto::{POD_UID_LABEL, v1};
 use mobula_worker::simulation::{
     Backoff, Change, Gate, Health, Order, Permit, Phase, REPORT_INTERVAL, Told, UserConfig, diff,
     reported,
@@ -16,6 +16,7 @@ use mobula_worker::simulation::{
 use crate::cluster::{Cluster, Event, HEADS, ms};
 use crate::message::{Message, RequestId};
 use crate::net::{ConnId, Node};
+use crate::pods::FIXED;
 use crate::sabotage::Sabotage;
 
 /// CPUs of each.
@@ -28,6 +29,8 @@ pub struct Worker {
     pub up: bool,
     pub life: u64,
     pub id: String,
+    /// The uid of the pod that it is in, if it is in one.
+    pod: Option<String>,
     session: Option<ConnId>,
     session_number: u64,
     next_head: usize,
@@ -89,6 +92,7 @@ impl Worker {
             up: false,
             life: 0,
             id: String::new(),
+            pod: None,
             session: None,
             session_number: 0,
             next_head: 0,
@@ -105,6 +109,13 @@ impl Worker {
 
     pub fn ongoing(&self) -> u32 {
         self.replicas.values().map(|r| r.gate.ongoing()).sum()
+    }
+
+    /// Calls, and replicas that serve or are about to.
+    pub fn work(&self) -> (usize, usize) {
+        let replicas = self.replicas.values();
+        let alive = replicas.filter(|r| !matches!(r.phase, Phase::Stopped | Phase::Failed));
+        (self.calls.len(), alive.count())
     }
 
     fn report(&self, index: usize) -> v1::WorkerReport {
@@ -131,6 +142,11 @@ impl Worker {
             }),
             assignment_version: self.applied_version,
             draining: self.draining,
+            labels: self
+                .pod
+                .iter()
+                .map(|uid| (POD_UID_LABEL.to_owned(), uid.clone()))
+                .collect(),
             replicas: replicas.collect(),
             ..v1::WorkerReport::default()
         }
@@ -147,11 +163,16 @@ impl Cluster {
         if self.workers[w].up {
             return;
         }
+        let pod = self.kubernetes.runs(w);
+        if w >= FIXED && pod.is_none() {
+            return;
+        }
         let life = self.workers[w].life + 1;
         self.workers[w] = Worker {
             up: true,
             life,
             id: format!("worker{w}-{life}"),
+            pod,
             ..Worker::down()
         };
         self.log(&format!("worker{w}-{life} starts"));
@@ -172,6 +193,7 @@ impl Cluster {
         self.workers[w].calls.clear();
         self.workers[w].replicas.clear();
         self.close_all(Node::Worker(w), died);
+        self.pod_worker_ended(w, died);
     }
 
     pub fn worker_timer(&mut self, w: usize, timer: Timer) {
@@ -290,6 +312,7 @@ impl Cluster {
     /// Of its own will; another one takes its place.
     fn worker_ends(&mut self, w: usize) {
         self.worker_end(w, false);
+        // A pod whose worker ended well is not started again.
         let pause = self.rng.range(500, 3000);
         self.queue.after(pause, Event::Start(Node::Worker(w)));
     }
