@@ -39,7 +39,7 @@ pub enum Sabotage {
     LoseWrites,
     /// What it wrote just before an outage is gone after it.
     ForgetWrites,
-    /// Anybody may write.
+    /// Anybody may write, whatever it was made from, and heads do not look at their leases.
     IgnoreFences,
     /// The second half of some values is missing.
     TearValues,

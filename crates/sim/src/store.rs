@@ -165,7 +165,7 @@ impl State {
         if fenced && !self.ballot.holds(term, now) {
             return Err(StoreError::Fenced);
         }
-        for check in &transaction.checks {
+        for check in transaction.checks.iter().filter(|_| fenced) {
             let there = self.values.get(&check.key).map(|found| found.revision);
             let holds = match check.expect {
                 Expect::Absent => there.is_none(),

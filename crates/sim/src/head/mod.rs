@@ -163,13 +163,16 @@ impl Cluster {
                 let renewed = self.store.lock().renew(h, term);
                 match renewed {
                     Some(true) => self.lease_counts(h, term),
+                    Some(false) if self.breaks(Sabotage::IgnoreFences) => {}
                     Some(false) => self.step_down(h, "its lease is gone"),
                     None => self.head_after(h, RENEW_RETRY_MS, Timer::Renew(term)),
                 }
             }
             Timer::LeaseOver(term, at) => {
+                let clings = self.breaks(Sabotage::IgnoreFences);
                 let lead = self.heads[h].lead.as_ref();
-                if lead.is_some_and(|lead| lead.term == term && lead.lost_at == at) {
+                let is_over = |lead: &Lead| lead.term == term && lead.lost_at == at;
+                if !clings && lead.is_some_and(|lead| is_over(lead)) {
                     self.step_down(h, "its lease runs out");
                 }
             }
