@@ -3,3 +3,4 @@
 pub use crate::answers::Answers;
 pub use crate::deployment::pause_after;
 pub use crate::exchange::may_repeat;
+pub use crate::flow::Flow;

@@ -101,7 +101,8 @@ impl Cluster {
             // One that was given up in the last moments of the faults is not there now.
             let serves = self.args_in_force(app);
             let before = self.outside.entries.get(app).cloned();
-            let Some(before) = before.filter(|entry| serves.as_ref() == Some(&entry["args"])) else {
+            let Some(before) = before.filter(|entry| serves.as_ref() == Some(&entry["args"]))
+            else {
                 continue;
             };
             let number = self.outside.next_number();

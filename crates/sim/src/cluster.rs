@@ -123,12 +123,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    pub fn new(
-        seed: u64,
-        faults_ms: u64,
-        print: bool,
-        sabotage: Option<Sabotage>,
-    ) -> Cluster {
+    pub fn new(seed: u64, faults_ms: u64, print: bool, sabotage: Option<Sabotage>) -> Cluster {
         let mut rng = Rng::new(seed);
         let net = Net::new(Rng::new(rng.next()));
         let store = Store::new(Rng::new(rng.next()), sabotage);
@@ -445,7 +440,9 @@ impl Cluster {
             (Node::Router(r), Message::Table(table)) => self.table_came(r, conn, *table),
             (Node::Router(r), Message::Accepted(call)) => self.accepted(r, conn, call),
             (Node::Router(r), Message::Rejected(call)) => self.rejected(r, conn, call),
-            (Node::Router(r), Message::Reply { call, failed }) => self.replied(r, conn, call, failed),
+            (Node::Router(r), Message::Reply { call, failed }) => {
+                self.replied(r, conn, call, failed)
+            }
             (Node::Router(r), Message::Died(call)) => self.call_died(r, conn, call),
             _ => {}
         }

@@ -41,7 +41,7 @@ const REST_MS: u64 = 20_000;
 const STEADY_MS_MIN: u64 = 25_000;
 
 /// Events of one simulation; more is a loop.
-const EVENTS_MAX: u64 = 3_000_000;
+const EVENTS_MAX: u64 = 1_000_000;
 
 /// What became of one seed.
 #[derive(Clone, Debug)]

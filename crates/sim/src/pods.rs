@@ -88,6 +88,8 @@ impl Keeper {
             match action {
                 Action::Create { .. } => {}
                 Action::Drain { uid, .. } => self.ledger.drain(uid),
+                Action::Rest { uid, .. } => self.ledger.rest(uid),
+                Action::Wake { uid, .. } => self.ledger.wake(uid, now_ms),
                 Action::Delete { uid, .. } => self.ledger.deleting(uid, now_ms),
             }
         }
@@ -95,7 +97,7 @@ impl Keeper {
             if pod.terminating {
                 Some((uid.clone(), GRACE_MS / 2))
             } else {
-                let ours = self.ledger.is_draining(uid);
+                let ours = self.ledger.is_draining(uid) || self.ledger.is_resting(uid);
                 ours.then(|| (uid.clone(), OWN_REPLACE_MS_MAX))
             }
         });
@@ -104,6 +106,7 @@ impl Keeper {
         let supply = Supply {
             on_demand: true,
             leaving: leaving.collect(),
+            resting: self.ledger.resting().clone(),
             trouble: trouble.join("; "),
         };
         if supply != self.supply {
@@ -125,6 +128,8 @@ impl Kubernetes {
                 node: pod.place.map(|w| format!("node-{w}")).unwrap_or_default(),
                 cordoned: false,
                 terminating: pod.terminating,
+                restarts: 0,
+                waits: None,
             };
             (uid.clone(), view)
         });
@@ -179,6 +184,10 @@ impl Cluster {
             match action {
                 Action::Create { group } => self.create_pod(h, &group),
                 Action::Drain { name, .. } => self.log(&format!("head{h} drains pod {name}")),
+                // Only while a template is rolled out, and there is one.
+                Action::Rest { name, .. } | Action::Wake { name, .. } => {
+                    self.log(&format!("head{h} lets pod {name} rest, or wakes it"));
+                }
                 Action::Delete { uid, name } => {
                     self.log(&format!("head{h} deletes pod {name}"));
                     self.take_pod(&uid);
@@ -207,7 +216,8 @@ impl Cluster {
         };
         let ledger = &mut lead.keeper.ledger;
         ledger.creating(&name, group, now);
-        let generation = lead.keeper.groups.first().map(|group| &group.generation);
+        let generation = lead.keeper.groups.first();
+        let generation = generation.map(|group| &group.template.generation);
         let generation = generation.cloned().unwrap_or_default();
         if self.sabotage == Some(Sabotage::MakeNoPods) || (wrong && outcome > 0) {
             ledger.refused(&name, group, "no quota".to_owned(), now);

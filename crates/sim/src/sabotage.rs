@@ -105,7 +105,9 @@ impl Sabotage {
             Sabotage::RepeatEverything => "executed_at_most_once_unless_repeatable",
             Sabotage::TakeAnyPod => "no_pod_is_taken_with_work",
             Sabotage::IgnoreAssignment | Sabotage::MakeNoPods => "it_comes_to_rest",
-            Sabotage::KeepOldTable | Sabotage::PretendNewTable => "nothing_fails_when_nothing_is_wrong",
+            Sabotage::KeepOldTable | Sabotage::PretendNewTable => {
+                "nothing_fails_when_nothing_is_wrong"
+            }
             Sabotage::SendCanaryMore => "a_canary_gets_its_share_at_most",
             Sabotage::HideErrors => "a_bad_canary_is_given_up",
             Sabotage::InventErrors => "a_good_canary_is_promoted",

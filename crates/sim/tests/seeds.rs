@@ -6,7 +6,7 @@ use mobula_sim::{Outcome, Sabotage, simulate};
 const FAULTS_MS: u64 = 30_000;
 
 /// Unoptimised, each takes about a second.
-const SEEDS: u64 = 12;
+const SEEDS: u64 = 8;
 
 /// Within so many seeds what is broken on purpose is seen.
 const SABOTAGED_SEEDS: u64 = 6;

@@ -65,7 +65,11 @@ fn check_forwarded(headers: &HeaderMap) {
     let forwarded = headers::to_replica(headers);
     for header in &forwarded {
         let values = headers.get_all(header.name.as_str());
-        assert!(values.into_iter().any(|value| value.as_bytes() == header.value));
+        assert!(
+            values
+                .into_iter()
+                .any(|value| value.as_bytes() == header.value)
+        );
     }
     let mut back = HeaderMap::new();
     headers::to_client(forwarded, &mut back);

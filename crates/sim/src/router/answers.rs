@@ -68,7 +68,8 @@ impl Cluster {
         let Some(request) = router.requests.get_mut(&id) else {
             return;
         };
-        request.trial = target.version.clone().map(|version| (version, now));
+        request.since = now;
+        request.trial.clone_from(&target.version);
         let is_first = !std::mem::replace(&mut request.was_sent, true);
         let key = request.queue.clone();
         if !is_first || !target.is_canary {
@@ -98,9 +99,9 @@ impl Cluster {
         let Some(request) = router.requests.get_mut(&id) else {
             return;
         };
-        if let Some((version, since)) = request.trial.take() {
+        if let Some(version) = request.trial.take() {
             let answers = router.answers.entry((request.queue.clone(), version));
-            let latency = Duration::from_millis(now - since);
+            let latency = Duration::from_millis(now - request.since);
             let is_error = (failed && !hides) || invents;
             answers.or_default().count(latency, is_error);
         }

@@ -13,7 +13,7 @@ use mobula_router::limits::{
     WORKER_RETRY_DELAY_MAX, WORKER_RETRY_DELAY_MIN,
 };
 use mobula_router::queue::{Dice, Limits, Queue, Refusal, ReplicaKey, Seq, Side, Start, Wanted};
-use mobula_router::simulation::Answers;
+use mobula_router::simulation::{Answers, Flow};
 use mobula_router::table::Table;
 
 use crate::check::Answer;
@@ -54,6 +54,7 @@ pub struct Router {
     sent_loads: Vec<v1::DeploymentLoad>,
     /// Of versions that share requests.
     answers: BTreeMap<(DeploymentKey, String), Answers>,
+    flows: BTreeMap<DeploymentKey, Flow>,
 }
 
 struct Peer {
@@ -68,8 +69,10 @@ pub struct Request {
     repeats: u32,
     /// It was sent somewhere.
     was_sent: bool,
-    /// Whose answers count it, and since when it is there.
-    trial: Option<(String, u64)>,
+    /// Since when it is at a replica.
+    since: u64,
+    /// Of the replica's code, if its answers are counted.
+    trial: Option<String>,
     place: Place,
 }
 
@@ -111,6 +114,7 @@ impl Router {
             sent_at: 0,
             sent_loads: Vec::new(),
             answers: BTreeMap::new(),
+            flows: BTreeMap::new(),
         }
     }
 
@@ -126,7 +130,10 @@ impl Router {
             deployment: key.1.clone(),
             queued_requests: queue.queued() as u32,
             ongoing_requests: queue.ongoing(),
-            flow: None,
+            flow: self
+                .flows
+                .get(key)
+                .map(|flow| flow.report(queue.arrivals())),
         };
         self.queues.iter().map(load).collect()
     }
@@ -306,6 +313,8 @@ impl Cluster {
         self.routers[r].table = table;
         for key in gone.into_iter().filter(|key| !named.contains(key)) {
             let dice = self.dice();
+            self.routers[r].flows.remove(&key);
+            self.routers[r].answers.retain(|(of, _), _| *of != key);
             if let Some(mut queue) = self.routers[r].queues.remove(&key) {
                 let none = Limits {
                     ongoing_max: 0,
@@ -367,6 +376,7 @@ impl Cluster {
             })
         };
         let targets = source.replicas.iter().filter_map(target).collect();
+        router.flows.entry(key.clone()).or_default();
         let queue = router.queues.entry(key);
         let queue = queue.or_insert_with(|| Queue::new(limits));
         started.extend(queue.set_replicas(limits, targets, dice));

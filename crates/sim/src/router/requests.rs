@@ -1,5 +1,7 @@
 //! A request at a router: admitted, sent, sent elsewhere, answered once.
 
+use std::time::Duration;
+
 use mobula_router::limits::LOAD_REPORT_INTERVAL;
 use mobula_router::queue::{Admission, ReplicaKey, Seq, Start, Wish};
 use mobula_router::simulation::{may_repeat, pause_after};
@@ -33,6 +35,7 @@ impl Cluster {
             repeatable,
             repeats: 0,
             was_sent: false,
+            since: 0,
             trial: None,
             place: Place::Waiting(Seq::MAX),
         };
@@ -181,11 +184,15 @@ impl Cluster {
         let Some(request) = router.requests.remove(&id) else {
             return;
         };
+        let took = Duration::from_millis(self.queue.now() - request.since);
         self.tell(id, answer);
         let router = &mut self.routers[r];
         let mut started = Vec::new();
         if let Place::Calling { key, call, .. } = request.place {
             router.calls.remove(&call);
+            if let Some(flow) = router.flows.get(&request.queue) {
+                flow.served(took);
+            }
             if let Some(queue) = router.queues.get_mut(&request.queue) {
                 started = queue.release(key);
             }
@@ -204,7 +211,9 @@ impl Cluster {
             Place::Waiting(seq) => format!("it waits, {seq}"),
             Place::Calling { call, accepted, .. } => format!("call {call:?}, taken: {accepted}"),
         };
-        self.log(&format!("router{r}: request {id} of {app} times out, {place}"));
+        self.log(&format!(
+            "router{r}: request {id} of {app} times out, {place}"
+        ));
         let router = &mut self.routers[r];
         let Some(request) = router.requests.get(&id) else {
             return;

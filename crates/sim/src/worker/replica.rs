@@ -35,7 +35,9 @@ impl Cluster {
         let id = assigned.replica_id.clone();
         let pause = match Kind::of(&assigned.args_json) {
             Kind::Slow => self.rng.range(4000, 9000),
-            Kind::Good | Kind::Bad | Kind::Flaky | Kind::Broken | Kind::Failing => self.rng.range(200, 2000),
+            Kind::Good | Kind::Bad | Kind::Flaky | Kind::Broken | Kind::Failing => {
+                self.rng.range(200, 2000)
+            }
         };
         let mut limit = Limits::of(&assigned).max_ongoing_requests;
         if self.breaks(Sabotage::IgnoreLimits) {
