@@ -4,7 +4,7 @@ CARGO ?= cargo
 BIN := target/release/mobula
 export MOBULA_BIN := $(CURDIR)/$(BIN)
 
-.PHONY: help run test build check unit chart e2e test-kubernetes test-node test-compat sim chaos loadtest bench fmt models
+.PHONY: help run test build check unit chart e2e test-kubernetes test-node test-compat sim chaos loadtest bench h2spec fmt models
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ loadtest: build models ## k6 against the example, with thresholds
 bench: build models ## Start-up, memory and the hop beside nginx, HAProxy and Ray Serve; raw output in loadtest/results/
 	loadtest/footprint.sh
 	loadtest/hop.sh
+
+h2spec: build ## A public conformance suite of HTTP/2 against the ingress; needs Go
+	scripts/h2spec.sh
 
 fmt: ## Format the code
 	$(CARGO) fmt --all

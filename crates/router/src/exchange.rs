@@ -60,7 +60,7 @@ enum Attempt {
 
 impl<F: Fn(&str) -> v1::Call> Ask<F> {
     /// Sends the request until a replica answers it.
-    pub async fn answer(mut self, route: &RouteEntry) -> Result<Answer, Failure> {
+    pub async fn answer(&mut self, route: &RouteEntry) -> Result<Answer, Failure> {
         let mut repeats = 0;
         let mut permit = route
             .deployment

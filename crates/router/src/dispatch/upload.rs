@@ -314,6 +314,22 @@ mod tests {
         assert_eq!(refused, Err(UploadError::TooLarge { max }));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_stops_in_the_middle_of_a_body_is_not_waited_for_for_ever() {
+        let piece = || Ok(http_body::Frame::data(Bytes::from_static(b"hello")));
+        for pieces in [vec![], vec![piece()]] {
+            let stream = futures_util::stream::iter(pieces);
+            let stops = futures_util::StreamExt::chain(stream, futures_util::stream::pending());
+            let upload = Upload::begin(StreamBody::new(stops), Some(10), 100).await;
+            assert_eq!(upload.err(), Some(UploadError::Idle));
+        }
+        let body = StreamBody::new(futures_util::stream::pending::<Pushed>());
+        let mut later = Upload::later(body).rest.unwrap();
+        let day = std::time::Duration::from_secs(86_400);
+        let waiting = tokio::time::timeout(day, later.next(10)).await;
+        assert!(waiting.is_err(), "a stream may say nothing for a day");
+    }
+
     #[tokio::test]
     async fn what_a_slow_client_sent_goes_out_before_the_rest_has_come() {
         let (sender, receiver) = tokio::sync::mpsc::channel::<Pushed>(1);

@@ -1,10 +1,12 @@
-//! One client connection, with the time-outs that a connection needs: a client that begins a
+//! What a client connection is doing, and the time-outs that a connection needs: a client that begins a
 //! request has to finish its head soon (slow loris), one that has none may stay idle for as long
 //! as the config says, and one that gets an answer has to read it.
 //!
 //! hyper has one timer for the first two, and arms it for every request. Here the connection is
-//! looked at from time to time instead, which costs a request a few relaxed stores.
+//! looked at from time to time instead, which costs a request a few relaxed stores. Not here: how
+//! it is served (`serve`).
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,10 +14,12 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
 use super::websocket::Tunnel;
+use crate::limits::{IDLE_LOOK_INTERVAL, LOOK_INTERVAL_MIN};
 
 /// What a connection is doing; shared by its socket, its service and its watchman.
 #[derive(Default)]
@@ -38,12 +42,35 @@ pub struct Activity {
 
 /// What the watchman saw last time, and for how long.
 #[derive(Default)]
-struct Seen {
+pub struct Seen {
     heads: u64,
     idle: Duration,
     reading: Duration,
     stalled: Duration,
 }
+
+/// What the watchman sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// A request is in progress, or has begun.
+    Wait,
+    /// Nothing is, and the last answer is out.
+    Idle,
+    /// It is time to end.
+    Exhausted,
+}
+
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0 or 1.1, or nothing that we know.
+    Http1,
+    /// HTTP/2, by its preface.
+    Http2,
+}
+
+/// How an HTTP/2 connection begins.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Limits of one connection.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +86,8 @@ pub struct Patience {
 /// A socket that tells of bytes read.
 pub struct Watched<I> {
     io: I,
+    /// Read before, and to be read again.
+    unread: Bytes,
     activity: Arc<Activity>,
 }
 
@@ -89,11 +118,6 @@ impl Activity {
         self.closing.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a request came over HTTP/2.
-    pub fn is_http2(&self) -> bool {
-        self.http2.load(Ordering::Relaxed)
-    }
-
     /// What goes on after HTTP, if anything.
     pub fn tunnel(&self) -> Option<&Arc<Tunnel>> {
         self.tunnel.get()
@@ -104,19 +128,28 @@ impl Activity {
     }
 
     /// Returns when the connection has used up its client's patience.
-    pub async fn exhausted(&self, patience: Patience) {
-        let step = (patience.head.min(patience.idle) / 4).max(Duration::from_millis(10));
-        let mut seen = Seen::default();
+    pub async fn exhausted(&self, seen: &mut Seen, patience: Patience) {
+        while self.next_look(seen, patience, Duration::MAX).await != Look::Exhausted {}
+    }
+
+    /// Returns when the connection was idle for a moment, or is used up.
+    pub async fn idle(&self, seen: &mut Seen, patience: Patience) -> Look {
         loop {
-            tokio::time::sleep(step).await;
-            if self.look(&mut seen, step, patience) {
-                return;
+            let look = self.next_look(seen, patience, IDLE_LOOK_INTERVAL).await;
+            if look != Look::Wait {
+                return look;
             }
         }
     }
 
-    /// True when it is time to end.
-    fn look(&self, seen: &mut Seen, passed: Duration, patience: Patience) -> bool {
+    async fn next_look(&self, seen: &mut Seen, patience: Patience, longest: Duration) -> Look {
+        let step = patience.head.min(patience.idle) / 4;
+        let step = step.clamp(LOOK_INTERVAL_MIN, longest);
+        tokio::time::sleep(step).await;
+        self.look(seen, step, patience)
+    }
+
+    fn look(&self, seen: &mut Seen, passed: Duration, patience: Patience) -> Look {
         let heads = self.heads.load(Ordering::Relaxed);
         let is_busy = heads != self.answers.load(Ordering::Relaxed);
         if is_busy || heads != seen.heads {
@@ -129,14 +162,24 @@ impl Activity {
                 stalled,
                 ..Seen::default()
             };
-            return stalled >= patience.write;
+            return match stalled >= patience.write {
+                true => Look::Exhausted,
+                false => Look::Wait,
+            };
         }
         if self.reading.load(Ordering::Relaxed) && !self.http2.load(Ordering::Relaxed) {
             seen.reading += passed;
-            return seen.reading >= patience.head;
+            return match seen.reading >= patience.head {
+                true => Look::Exhausted,
+                false => Look::Wait,
+            };
         }
         seen.idle += passed;
-        seen.idle >= patience.idle
+        match self.stalled.load(Ordering::Relaxed) {
+            _ if seen.idle >= patience.idle => Look::Exhausted,
+            true => Look::Wait,
+            false => Look::Idle,
+        }
     }
 }
 
@@ -174,7 +217,45 @@ impl Drop for Answering {
 impl<I> Watched<I> {
     /// Watches a socket.
     pub fn new(io: I, activity: Arc<Activity>) -> Watched<I> {
-        Watched { io, activity }
+        Watched {
+            io,
+            unread: Bytes::new(),
+            activity,
+        }
+    }
+
+    /// Bytes that were read too early.
+    pub fn with_unread(self, unread: Bytes) -> Watched<I> {
+        if !unread.is_empty() {
+            self.activity.reading.store(true, Ordering::Relaxed);
+        }
+        Watched { unread, ..self }
+    }
+}
+
+impl<I: Read + Unpin> Watched<I> {
+    /// Waits for what tells the version; `None` when the client ends before.
+    pub async fn version(&mut self, may_be_http2: bool) -> Option<Version> {
+        loop {
+            let is_preface = may_be_http2 && PREFACE.starts_with(&self.unread);
+            if self.unread.len() == PREFACE.len() && is_preface {
+                return Some(Version::Http2);
+            }
+            if !self.unread.is_empty() && !is_preface {
+                return Some(Version::Http1);
+            }
+            let mut begin = [0; PREFACE.len()];
+            let room = begin.get_mut(self.unread.len()..)?;
+            let mut buffer = ReadBuf::new(room);
+            let read = poll_fn(|cx| Pin::new(&mut self.io).poll_read(cx, buffer.unfilled()));
+            read.await.ok()?;
+            let came = buffer.filled();
+            if came.is_empty() {
+                return None;
+            }
+            self.activity.reading.store(true, Ordering::Relaxed);
+            self.unread = [&self.unread, came].concat().into();
+        }
     }
 }
 
@@ -182,9 +263,14 @@ impl<I: Read + Unpin> Read for Watched<I> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if !this.unread.is_empty() {
+            let size = this.unread.len().min(buf.remaining());
+            buf.put_slice(&this.unread.split_to(size));
+            return Poll::Ready(Ok(()));
+        }
         let read = Pin::new(&mut this.io).poll_read(cx, buf);
         if read.is_ready() {
             this.activity.reading.store(true, Ordering::Relaxed);
@@ -267,7 +353,7 @@ mod tests {
             heads: activity.heads.load(Ordering::Relaxed),
             ..Seen::default()
         };
-        let ended = |_: &u32| activity.look(&mut seen, STEP, PATIENCE);
+        let ended = |_: &u32| activity.look(&mut seen, STEP, PATIENCE) == Look::Exhausted;
         (1..1000).find(ended).unwrap_or(0)
     }
 

@@ -97,7 +97,10 @@ impl GrpcIngress {
         tally.set_route(&route);
         let deadline = self.deadline(&parts.headers, &tally);
         if route.route.is_stream {
-            return Box::pin(self.stream(&parts, body, &id, &route, deadline, tally)).await;
+            let upload = grpc_stream::upload(body);
+            let asking = Box::pin(self.ask(&parts, upload, &id, &route, deadline));
+            let answer = in_time(deadline, &id, asking).await;
+            return stream_response(answer, &id, deadline, tally);
         }
         let answering = self.unary(&parts, body, &id, &route, deadline);
         let answer = in_time(deadline, &id, answering).await;
@@ -141,26 +144,6 @@ impl GrpcIngress {
         collect(answer, route).await
     }
 
-    async fn stream(
-        &self,
-        parts: &Parts,
-        body: Incoming,
-        id: &str,
-        route: &RouteEntry,
-        deadline: Option<Deadline>,
-        tally: Tally,
-    ) -> Response<Body> {
-        let upload = grpc_stream::upload(body);
-        let asking = self.ask(parts, upload, id, route, deadline);
-        match in_time(deadline, id, asking).await {
-            Err(status) => Unary::error(status).counted(tally, id),
-            Ok(answer) => {
-                let (metadata, body) = grpc_stream::answer(answer, id, deadline, tally);
-                with_own_headers(Response::new(Body::new(body)), metadata)
-            }
-        }
-    }
-
     async fn ask(
         &self,
         parts: &Parts,
@@ -175,7 +158,7 @@ impl GrpcIngress {
             true => v1::Protocol::GrpcStream,
             false => v1::Protocol::Grpc,
         };
-        let ask = Ask {
+        let mut ask = Ask {
             wish: route.wish(Affinity::of(session_id, model_id), &parts.headers),
             upload,
             call: |replica_id: &str| v1::Call {
@@ -197,6 +180,22 @@ impl GrpcIngress {
         };
         let failed = |failure: Failure| status(&explain(&failure, route));
         ask.answer(route).await.map_err(failed)
+    }
+}
+
+/// The beginning of a stream, whose body tells the status at its end.
+fn stream_response(
+    answer: Result<Answer, Status>,
+    id: &str,
+    deadline: Option<Deadline>,
+    tally: Tally,
+) -> Response<Body> {
+    match answer {
+        Err(status) => Unary::error(status).counted(tally, id),
+        Ok(answer) => {
+            let (metadata, body) = grpc_stream::answer(answer, id, deadline, tally);
+            with_own_headers(Response::new(Body::new(body)), metadata)
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The HTTP ingress: from a request's head to a reply. One function per step, in order.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -61,7 +62,10 @@ impl HttpIngress {
         let mut response = match (self.own(&parts), upgrade) {
             (Some(own), _) => own,
             (None, Some(upgrade)) => Box::pin(self.websocket(&parts, upgrade, &id)).await,
-            (None, None) if self.lasts(&parts) => self.routed_to_the_end(parts, body, &id).await,
+            (None, None) if self.lasts(&parts) => {
+                // Rare and large: every connection has room for its largest request.
+                Box::pin(self.routed_to_the_end(parts, body, &id)).await
+            }
             (None, None) => self.routed(&parts, body, &id).await,
         };
         if let Ok(id) = HeaderValue::from_maybe_shared(Bytes::from(id)) {
@@ -113,7 +117,8 @@ impl HttpIngress {
         };
         tally.set_route(&route);
         let deadline = self.deadline(parts, &tally);
-        let answering = self.forward(parts, body, id, &route, deadline);
+        // Pinned, so that this future does not hold it twice.
+        let answering = pin!(self.forward(parts, body, id, &route, deadline));
         let answer = match deadline {
             None => answering.await,
             Some(deadline) => match tokio::time::timeout_at(deadline.at.into(), answering).await {
@@ -166,7 +171,7 @@ impl HttpIngress {
             .map_err(|error| Problem::upload(&error))?;
         let model_id = headers::model_id(&parts.headers);
         let session_id = headers::session_id(&parts.headers);
-        let ask = Ask {
+        let mut ask = Ask {
             wish: route.wish(Affinity::of(session_id, &model_id), &parts.headers),
             call: |replica_id: &str| v1::Call {
                 replica_id: replica_id.to_owned(),

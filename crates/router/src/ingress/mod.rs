@@ -17,6 +17,7 @@ mod listener;
 mod problem;
 mod quiet;
 mod reply;
+mod serve;
 mod tally;
 mod tls;
 mod websocket;

@@ -142,7 +142,7 @@ impl HttpIngress {
     ) -> Result<Answer, Problem> {
         let model_id = headers::model_id(&parts.headers);
         let session_id = headers::session_id(&parts.headers);
-        let ask = Ask {
+        let mut ask = Ask {
             wish: route.wish(Affinity::of(session_id, &model_id), &parts.headers),
             call: |replica_id: &str| v1::Call {
                 replica_id: replica_id.to_owned(),
