@@ -20,6 +20,7 @@ from support.config import Json, app, deployment, noop
 from support.exposition import total
 from support.server import Server
 from support.waiting import wait_until
+from websockets.sync.client import connect
 
 
 def write_pair(cert: Path, key: Path, password: bytes | None = None) -> bytes:
@@ -111,6 +112,14 @@ def test_alpn_prefers_http2(https: Https, offered: list[str] | None, chosen: str
         with context.wrap_socket(plain, server_hostname="localhost") as tls:
             assert tls.selected_alpn_protocol() == chosen
             assert tls.version() in ("TLSv1.2", "TLSv1.3")
+
+
+def test_a_websocket_goes_through_tls(https: Https) -> None:
+    context = ssl.create_default_context(cafile=str(https.cert))
+    url = f"wss://localhost:{https.server.http_port}/echo"
+    with connect(url, ssl=context, open_timeout=20, close_timeout=20) as client:
+        client.send("hello")
+        assert client.recv(20) == "hello"
 
 
 def test_plain_http_gets_no_answer_on_the_port_of_https(https: Https) -> None:
