@@ -226,9 +226,11 @@ impl<I> Watched<I> {
 
     /// Bytes that were read too early.
     pub fn with_unread(self, unread: Bytes) -> Watched<I> {
-        if !unread.is_empty() {
-            self.activity.reading.store(true, Ordering::Relaxed);
+        if unread.is_empty() {
+            // Not kept: even without bytes it holds hyper's buffer.
+            return self;
         }
+        self.activity.reading.store(true, Ordering::Relaxed);
         Watched { unread, ..self }
     }
 }
