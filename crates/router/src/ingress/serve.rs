@@ -3,7 +3,7 @@
 //!
 //! An HTTP/1 connection without a request is taken apart after a moment, and put together again
 //! with the next byte: hyper keeps two buffers and the room of the largest request for each, some
-//! 25 KiB, and most connections of most servers are idle.
+//! 28 KiB, and most connections of most servers are idle.
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
