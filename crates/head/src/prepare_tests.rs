@@ -132,3 +132,27 @@ async fn wrong_options_in_the_code_are_the_applications_failure() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_budget_that_cannot_be_kept_is_said_so_and_so_is_a_name_in_it_that_does_not_exist() {
+    let built = async |autoscaling: Value| {
+        let config = app(json!({"mobula": {"autoscaling": autoscaling}}));
+        only(prepared(config).await).built
+    };
+    let kept = built(json!({"max_replicas": 3, "priorities": {"Model": 2}})).await;
+    assert_eq!(kept.unwrap().budget.unwrap().max_replicas, Some(3));
+    assert_eq!(
+        built(json!({"max_replicas": 2, "max_cpus": 8}))
+            .await
+            .unwrap_err(),
+        "mobula.autoscaling: the least numbers of replicas of all deployments together need \
+         3 replicas, 3 CPU, 0 GPU, allowed are max_replicas 2, max_cpus 8"
+    );
+    assert_eq!(
+        built(json!({"max_cpus": 8, "priorities": {"Modell": 2}}))
+            .await
+            .unwrap_err(),
+        "mobula.autoscaling.priorities.Modell: the application has no such deployment, it has: \
+         Front, Model"
+    );
+}

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use common::Head;
 use common::http::request;
+use common::router::FakeRouter;
 use common::worker::{FakeWorker, starts_all};
 use mobula_store::MemoryStore;
 use serde_json::{Value, json};
@@ -206,12 +207,29 @@ async fn the_scale_route_sets_counts_where_it_may() {
     assert_eq!(scale("app1", two).await.status, 412);
     head.put(&app(json!({"external_scaler_enabled": true})))
         .await;
-    let wrong = scale("app1", r#"{"target_num_replicas": "2"}"#).await;
-    assert_eq!(wrong.status, 400);
+    for wrong in [
+        r#"{"target_num_replicas": "2"}"#,
+        r#"{"target_num_replicas": -1}"#,
+        r#"{"target_num_replicas": 1.5}"#,
+        r#"{"replicas": 2}"#,
+        "[]",
+        "two",
+    ] {
+        let answer = scale("app1", wrong).await;
+        assert_eq!(answer.status, 400, "{wrong}");
+        assert!(
+            answer.body.contains("Invalid request body: "),
+            "{}",
+            answer.body
+        );
+    }
+    let path = "/api/v1/applications/app1/deployments/Nobody/scale";
+    let missing = request(head.admin, "POST", path, &[], two).await;
+    assert_eq!(missing.status, 404);
     assert!(
-        wrong.body.contains("Invalid request body: "),
+        missing.body.contains("Application or Deployment not found"),
         "{}",
-        wrong.body
+        missing.body
     );
     let answer = scale("app1", two).await;
     assert_eq!(answer.status, 200);
@@ -225,6 +243,18 @@ async fn the_scale_route_sets_counts_where_it_may() {
         deployment["target_num_replicas"] == 2 && deployment["status"] == "HEALTHY"
     })
     .await;
+    // A router that does not take the table without them keeps the replicas.
+    let mut router = FakeRouter::start(&head).await;
+    router
+        .table
+        .wait_for(|table| table.version > 0)
+        .await
+        .unwrap();
+    router.silent.send_replace(true);
+    head.put(&json!({"applications": []})).await;
+    let gone = scale("app1", two).await;
+    assert_eq!(gone.status, 412);
+    assert!(gone.body.contains("Deployment is deleted"), "{}", gone.body);
     head.stop().await;
 }
 

@@ -119,4 +119,27 @@ mod tests {
             assert!(errors.contains(named), "{errors}\nis not\n{named}");
         }
     }
+
+    #[test]
+    fn policies_in_python_are_answered_with_what_exists() {
+        let text = "applications: [{import_path: 'a:b', \
+             autoscaling_policy: {policy_function: 'mine:of_all'}, \
+             deployments: [{name: D, autoscaling_config: {max_replicas: 2, \
+             policy: {policy_function: 'mine:of_one'}}}]}]";
+        let warnings = ServeConfig::from_yaml(text).unwrap().warnings;
+        let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        let all = warnings.join("\n");
+        assert_eq!(warnings.len(), 2, "{all}");
+        let of = |key: &str| {
+            let found = warnings.iter().find(|text| text.contains(key));
+            found.unwrap_or_else(|| panic!("{key} is not in {all}"))
+        };
+        let application = of("autoscaling_policy (line 1): has no effect: Python code cannot run");
+        assert!(
+            application.contains("max_replicas, max_cpus, max_gpus"),
+            "{application}"
+        );
+        let deployment = of("autoscaling_config.policy (line 1): Python code cannot run here");
+        assert!(deployment.contains("reactive"), "{deployment}");
+    }
 }
