@@ -116,3 +116,33 @@ def test_target_capacity_scales_the_bounds_and_null_brings_them_back(server: Ser
     wait_running(server, 0)
     server.deploy(config)
     wait_running(server, 4)
+
+
+def test_the_reactive_policy_sizes_by_arrivals_and_service_time(server: Server) -> None:
+    reactive = {"autoscaling": {"policy": "reactive"}}
+    server.deploy(server.config([{**slow(), "deployments": [_entry(mobula=reactive)]}]))
+    wait_running(server, 1)
+    # Each of ten clients has a request in progress all the time, a replica is to have two.
+    with Load(server.http_port, "/slow", clients=10) as load:
+        wait_until(lambda: running(server) >= 5, "the replicas that it needs")
+        load.wait_for_more(50)
+    assert load.failed() == []
+    wait_running(server, 1)
+
+
+def test_the_budget_of_an_application_bounds_what_its_load_brings(server: Server) -> None:
+    budget = {"autoscaling": {"max_replicas": 3, "priorities": {"Sleep": 1}}}
+    server.deploy(server.config([{**slow(), "mobula": budget}]))
+    with Load(server.http_port, "/slow", clients=10) as load:
+        wait_running(server, 3)
+        load.wait_for_more(100)
+        assert details(server)["target_num_replicas"] == 3
+        # More is allowed, and what was wanted all the time comes.
+        server.deploy(server.config([slow()]))
+        wait_running(server, 5)
+    assert load.failed() == []
+
+
+def _entry(**fields: object) -> Json:
+    (entry,) = slow()["deployments"]
+    return {**entry, **fields}
