@@ -334,66 +334,71 @@ fn flaps(targets: &[u32]) -> usize {
     moves.len().saturating_sub(1)
 }
 
-/// Two deployments that share six replicas, the second with the higher priority.
-fn sharing(first: u32, second: u32) -> (Sim, impl Fn(&mut Sim, (u32, u32), u64) -> (u32, u32)) {
-    let mut sim = Sim::new();
-    sim.add_worker(64.0);
-    let router = sim.add_router();
-    let mut spec = autoscaled(V1, Some(quick()), None);
-    if let Ok(built) = &mut spec.applications[0].built {
-        let mut other = built.deployments[0].clone();
-        other.name = "E".to_owned();
-        built.deployments.push(other);
-        built.budget = Some(mobula_spec::Budget {
-            max_replicas: Some(6),
-            priorities: [
-                ("D".to_owned(), i64::from(first)),
-                ("E".to_owned(), i64::from(second)),
-            ]
-            .into_iter()
-            .collect(),
-            ..mobula_spec::Budget::default()
-        });
+/// Two deployments that share six replicas.
+struct Sharing {
+    sim: Sim,
+    router: String,
+}
+
+impl Sharing {
+    fn with_priorities(first: i64, second: i64) -> Sharing {
+        let mut sim = Sim::new();
+        sim.add_worker(64.0);
+        let router = sim.add_router();
+        let mut spec = autoscaled(V1, Some(quick()), None);
+        if let Ok(built) = &mut spec.applications[0].built {
+            let mut other = built.deployments[0].clone();
+            other.name = "E".to_owned();
+            built.deployments.push(other);
+            built.budget = Some(mobula_spec::Budget {
+                max_replicas: Some(6),
+                priorities: [("D".to_owned(), first), ("E".to_owned(), second)].into(),
+                ..mobula_spec::Budget::default()
+            });
+        }
+        spec.revision = 1;
+        sim.observe(Event::Deploy(Box::new(spec)));
+        Sharing { sim, router }
     }
-    spec.revision = 1;
-    sim.observe(Event::Deploy(Box::new(spec)));
-    let run = move |sim: &mut Sim, load: (u32, u32), ms: u64| {
+
+    /// Time passes with so many requests in progress at each; their counts then.
+    fn pass(&mut self, load: (u32, u32), ms: u64) -> (u32, u32) {
+        let sim = &mut self.sim;
         for _ in 0..ms / STEP_MS {
             sim.now_ms += STEP_MS;
-            sim.loads.insert(router.clone(), (0, load.0));
-            sim.second_loads.insert(router.clone(), (0, load.1));
+            sim.loads.insert(self.router.clone(), (0, load.0));
+            sim.second_loads.insert(self.router.clone(), (0, load.1));
             sim.round();
             sim.serve();
         }
         let count = |name: &str| sim.world.applications["app"].deployments[name].target;
         (count("D"), count("E"))
-    };
-    (sim, run)
+    }
 }
 
 #[test]
 fn deployments_of_one_application_share_its_budget_and_the_higher_priority_comes_first() {
-    let (mut sim, run) = sharing(0, 5);
-    assert_eq!(run(&mut sim, (2, 2), SHRINK_AFTER_MS + 3000), (1, 1));
-    assert_eq!(run(&mut sim, (16, 2), 3000), (5, 1));
+    let mut both = Sharing::with_priorities(0, 5);
+    assert_eq!(both.pass((2, 2), SHRINK_AFTER_MS + 3000), (1, 1));
+    assert_eq!(both.pass((16, 2), 3000), (5, 1));
     // The second takes what it needs, the first what is left.
-    assert_eq!(run(&mut sim, (16, 8), 3000), (2, 4));
+    assert_eq!(both.pass((16, 8), 3000), (2, 4));
     // It wants all of it, and the first keeps its minimum.
-    assert_eq!(run(&mut sim, (16, 40), 3000), (1, 5));
+    assert_eq!(both.pass((16, 40), 3000), (1, 5));
     // What is given back after the delay goes to the first without another wish.
-    assert_eq!(run(&mut sim, (16, 2), 6000), (5, 1));
-    assert_eq!(run(&mut sim, (4, 2), 6000), (2, 1));
+    assert_eq!(both.pass((16, 2), 6000), (5, 1));
+    assert_eq!(both.pass((4, 2), 6000), (2, 1));
 }
 
 #[test]
 fn equals_share_a_budget_by_their_need_and_stay_where_they_are() {
-    let (mut sim, run) = sharing(0, 0);
-    run(&mut sim, (2, 2), SHRINK_AFTER_MS);
-    assert_eq!(run(&mut sim, (16, 16), 5000), (3, 3));
+    let mut both = Sharing::with_priorities(0, 0);
+    both.pass((2, 2), SHRINK_AFTER_MS);
+    assert_eq!(both.pass((16, 16), 5000), (3, 3));
     for _ in 0..20 {
-        assert_eq!(run(&mut sim, (16, 16), 500), (3, 3));
+        assert_eq!(both.pass((16, 16), 500), (3, 3));
     }
-    assert_eq!(run(&mut sim, (16, 8), 6000), (4, 2));
+    assert_eq!(both.pass((16, 8), 6000), (4, 2));
 }
 
 proptest! {
