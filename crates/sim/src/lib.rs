@@ -1,6 +1,7 @@
 //! A whole cluster in one thread with virtual time: three heads, three routers, eight workers,
 //! clients, users and one store, of the same pure cores as the real one. Faults come by seed,
-//! properties are named, and the same seed does the same again.
+//! properties are named, and the same seed does the same again. Six of the workers are in pods
+//! that the head makes and takes by what is needed.
 //!
 //! No async, no threads, no clock: what happens next is the first of one queue of events.
 //! Not here: HTTP, gRPC, files, models. Those are tested with real processes.
