@@ -254,7 +254,7 @@ impl State {
                         if let Some(records) = index["records"].as_array_mut() {
                             records.truncate(1);
                         }
-                        *value = index.to_string().into_bytes().into();
+                        *value = index.to_string().into_bytes();
                     }
                 }
             }
