@@ -167,7 +167,7 @@ impl Cluster {
             Cure::Slow(node) => drop(self.net.slow.remove(&node)),
             Cure::StoreBack => {
                 self.log("the store is back");
-                self.store.lock().back();
+                self.store.lock().outage = false;
             }
             Cure::StoreQuick => self.store.lock().slow_ms = 0,
         }

@@ -7,7 +7,7 @@ pub enum Sabotage {
     // workers
     /// Replicas stop with calls inside.
     StopWithoutDraining,
-    /// A process that shall go ends with calls inside.
+    /// Processes end by themselves, with calls inside.
     EndWithoutDraining,
     /// Replicas are reported as RUNNING while they start.
     RunBeforeReady,
@@ -37,7 +37,7 @@ pub enum Sabotage {
     // the store
     /// Some writes are acknowledged and not done.
     LoseWrites,
-    /// What it wrote just before an outage is gone after it.
+    /// Now and then its last five writes are gone.
     ForgetWrites,
     /// Anybody may write, whatever it was made from, and heads do not look at their leases.
     IgnoreFences,

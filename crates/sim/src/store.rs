@@ -230,9 +230,14 @@ impl State {
         let accepts = transaction.writes.len() > 1 && transaction.writes.iter().any(is_index);
         match sabotage {
             Sabotage::LoseWrites if accepts => return self.rng.percent(20),
-            Sabotage::ForgetWrites if self.commits.is_multiple_of(10) => {
-                self.earlier.clone_from(&self.values);
-            }
+            Sabotage::ForgetWrites => match self.commits % 10 {
+                5 => self.earlier.clone_from(&self.values),
+                0 => {
+                    self.values.clone_from(&self.earlier);
+                    return true;
+                }
+                _ => {}
+            },
             Sabotage::SplitTransactions if accepts && self.rng.percent(20) => {
                 transaction.writes.retain(is_index);
             }
@@ -261,14 +266,6 @@ impl State {
             _ => {}
         }
         false
-    }
-
-    /// It is back after an outage.
-    pub fn back(&mut self) {
-        self.outage = false;
-        if self.breaks(Sabotage::ForgetWrites) && !self.earlier.is_empty() {
-            self.values.clone_from(&self.earlier);
-        }
     }
 }
 

@@ -205,6 +205,9 @@ impl Cluster {
                 self.dial(Node::Worker(w), Node::Head(head), String::new());
             }
             Timer::Heartbeat => {
+                if self.breaks(Sabotage::EndWithoutDraining) && self.rng.percent(5) {
+                    return self.worker_ends(w);
+                }
                 self.worker_report_soon(w);
                 self.worker_after(w, ms(REPORT_INTERVAL), Timer::Heartbeat);
             }
@@ -294,9 +297,6 @@ impl Cluster {
     pub fn worker_drain(&mut self, w: usize) {
         if self.workers[w].up {
             self.log(&format!("{} is told to end", self.workers[w].id));
-            if self.breaks(Sabotage::EndWithoutDraining) {
-                return self.worker_ends(w);
-            }
             self.workers[w].draining = true;
             self.worker_report_soon(w);
         }
