@@ -175,6 +175,8 @@ impl Cluster {
             autoscaling["look_back_period_s"] = json!(0.5);
             autoscaling["upscale_delay_s"] = json!(0);
             autoscaling["downscale_delay_s"] = json!(0);
+            // No other policy, and no minimum that holds the count.
+            entry["deployments"][0]["mobula"] = json!({});
         }
     }
 

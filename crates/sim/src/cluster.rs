@@ -117,8 +117,8 @@ pub struct Cluster {
     /// Stopped processes, and until when.
     pub paused: BTreeMap<Node, u64>,
     pub faults_end_at: u64,
-    /// What each deployment's count was last, and since when.
-    pub targets: BTreeMap<String, (u32, u64)>,
+    /// What each deployment's count was last, since when, and when it changed before that.
+    pub targets: BTreeMap<String, (u32, u64, u64)>,
     pub events: u64,
 }
 

@@ -19,9 +19,9 @@ impl Cluster {
         };
         for (id, deployment) in lead.control.world.deployments() {
             let entry = self.targets.entry(id.to_string());
-            let entry = entry.or_insert((deployment.target, now));
+            let entry = entry.or_insert((deployment.target, now, 0));
             if entry.0 != deployment.target {
-                *entry = (deployment.target, now);
+                *entry = (deployment.target, now, entry.1);
             }
         }
     }
