@@ -13,7 +13,8 @@ use crate::read::{read_json, read_yaml};
 use crate::schema::application::Application;
 use crate::schema::logging::{LoggingConfig, TracingConfig};
 use crate::schema::options::{ControllerOptions, GrpcOptions, HttpOptions, ProxyLocation};
-use crate::schema::{Extension, Level, extension, rollback};
+use crate::schema::placement::CompactionMode;
+use crate::schema::{Extension, Level, compaction, extension, rollback};
 
 /// What the user declared, with the defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,6 +87,11 @@ impl ServeConfig {
         rollback(application.mobula.as_ref())
             .or_else(|| rollback(self.mobula.as_ref()))
             .unwrap_or(true)
+    }
+
+    /// Whether workers are emptied so that they can go.
+    pub fn compaction(&self) -> CompactionMode {
+        compaction(self.mobula.as_ref()).unwrap_or_default()
     }
 
     fn decode(node: &Node, mut findings: Findings) -> Result<Checked, ConfigErrors> {

@@ -4,6 +4,8 @@
 //! code are left out, because Ray's command line imports what it finds there. The inherited
 //! environment is left out too: it would repeat the application's variables per deployment.
 
+use std::collections::BTreeMap;
+
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -34,6 +36,12 @@ struct Details<'c> {
     request_router_config: Option<&'c RequestRouterConfig>,
     rolling_update_percentage: f64,
     max_surge_percent: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placement_group_bundles: Option<&'c Vec<BTreeMap<String, f64>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placement_group_strategy: Option<&'c str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placement_group_bundle_label_selector: Option<&'c Vec<BTreeMap<String, String>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     gang_scheduling_config: Option<&'c GangSchedulingConfig>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,6 +74,11 @@ impl Serialize for DeploymentConfig {
             rolling_update_percentage: self.rolling_update_percentage,
             // The document has Ray's default where the config gives none.
             max_surge_percent: self.max_surge_percent.unwrap_or(0),
+            placement_group_bundles: self.placement_group_bundles.as_ref(),
+            placement_group_strategy: self.placement_group_strategy.as_deref(),
+            placement_group_bundle_label_selector: self
+                .placement_group_bundle_label_selector
+                .as_ref(),
             gang_scheduling_config: self.gang_scheduling_config.as_ref(),
             deployment_actors: self.deployment_actors.as_ref(),
             max_replicas_per_node: self.max_replicas_per_node,

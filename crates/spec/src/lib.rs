@@ -46,7 +46,9 @@ pub use schema::logging::{LogEncoding, LoggingConfig, TracingConfig};
 pub use schema::options::{
     ControllerOptions, ControllerRuntimeEnv, GrpcOptions, HttpOptions, ProxyLocation, Secret,
 };
-pub use schema::placement::{DeploymentActor, GangFailure, GangPlacement, GangSchedulingConfig};
+pub use schema::placement::{
+    CompactionMode, DeploymentActor, GangFailure, GangPlacement, GangSchedulingConfig,
+};
 pub use schema::queueing::Queueing;
 pub use schema::request_router::RequestRouterConfig;
 pub use schema::scaling::{Scaling, ScalingPolicy, ScheduledMinimum};

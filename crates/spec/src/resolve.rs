@@ -27,7 +27,7 @@ use crate::schema::queueing::Queueing;
 use crate::schema::request_router::RequestRouterConfig;
 use crate::schema::scaling::Scaling;
 use crate::schema::traffic::Traffic;
-use crate::schema::{read_late, runtime_env};
+use crate::schema::{bundles, read_late, runtime_env};
 
 pub const NUM_REPLICAS_DEFAULT: u32 = 1;
 pub const MAX_ONGOING_REQUESTS_DEFAULT: u32 = 5;
@@ -143,8 +143,10 @@ fn settle(
     let options = given.or(defaults.options.clone());
     check_placement(&options)?;
     check_gang(&options, &replicas)?;
-    let mut actor_options = options.ray_actor_options.unwrap_or_default();
+    let mut actor_options = options.ray_actor_options.clone().unwrap_or_default();
     actor_options.num_cpus.get_or_insert(NUM_CPUS_DEFAULT);
+    bundles::check_resources(&actor_options)?;
+    bundles::check(&options, &actor_options)?;
     let seconds = |given: Option<f64>, default: f64| given.unwrap_or(default);
     Ok(DeploymentConfig {
         name: defaults.name.clone(),

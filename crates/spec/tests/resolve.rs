@@ -396,6 +396,90 @@ fn route_prefixes_fail_late() {
 }
 
 #[test]
+fn bundles_that_no_replica_could_use_fail_late_in_rays_words() {
+    let first = "When using `placement_group_bundles`, the replica actor will be placed in the \
+                 first bundle, so the resource requirements for the actor must be a subset of the \
+                 first bundle.";
+    let cases = [
+        (json!([]), json!({}), "Got empty list instead."),
+        (
+            json!([{"CPU": 1}, {}]),
+            json!({}),
+            "Bundles cannot be an empty dictionary or resources with only 0 values.",
+        ),
+        (
+            json!([{"CPU": 1}, {"GPU": -1}]),
+            json!({}),
+            "`GPU` must be 0 or more, got -1",
+        ),
+        (
+            json!([{"CPU": 0.5}, {"CPU": 1}]),
+            json!({}),
+            "`num_cpus` for the actor is 1, but the bundle only has 0.5 `CPU` specified.",
+        ),
+        (
+            json!([{"CPU": 1}, {"GPU": 1}]),
+            json!({"num_gpus": 1}),
+            "`num_gpus` for the actor is 1, but the bundle only has 0 `GPU` specified.",
+        ),
+        (
+            json!([{"CPU": 1}]),
+            json!({"memory": 1e9}),
+            "`memory` for the actor is 1000000000, but the bundle only has 0 `memory` specified.",
+        ),
+        (
+            json!([{"CPU": 1, "ssd": 1}]),
+            json!({"resources": {"ssd": 2}}),
+            "`ssd` requirement for the actor is 2, but the bundle only has 1 `ssd` specified.",
+        ),
+    ];
+    for (bundles, actor, says) in cases {
+        let text = late_error(json!({
+            "placement_group_bundles": bundles, "ray_actor_options": actor,
+        }));
+        assert!(text.contains(says), "{text}");
+        assert_eq!(
+            text.contains(first),
+            says.contains("for the actor"),
+            "{text}"
+        );
+    }
+    let fits = settle(json!({
+        "placement_group_bundles": [{"CPU": 2, "ssd": 1}, {"GPU": 1}],
+        "placement_group_strategy": "STRICT_SPREAD",
+        "placement_group_bundle_label_selector": [{"market": "spot"}],
+        "ray_actor_options": {"num_cpus": 2, "resources": {"ssd": 1}},
+    }));
+    assert_eq!(fits.placement_group_bundles.unwrap().len(), 2);
+}
+
+#[test]
+fn what_is_placed_at_once_has_a_limit_and_selectors_a_form() {
+    let text = late_error(json!({
+        "num_replicas": 600,
+        "gang_scheduling_config": {"gang_size": 600},
+        "placement_group_bundles": [{"CPU": 1}, {"CPU": 1}],
+    }));
+    let says = "placement_group_bundles times gang_size is 1200, at most 1000 bundles";
+    assert!(text.contains(says), "{text}");
+    let text = late_error(json!({
+        "placement_group_bundles": [{"CPU": 1}],
+        "placement_group_bundle_label_selector": [{"market": "in(spot"}],
+    }));
+    assert!(text.contains("`in(spot` is no label selector"), "{text}");
+    for (resources, says) in [
+        (
+            json!({"GPU": 1}),
+            "instead of 'CPU' and 'GPU' in 'resources'",
+        ),
+        (json!({"memory": 1}), "ray_actor_options.memory"),
+    ] {
+        let text = late_error(json!({"ray_actor_options": {"resources": resources}}));
+        assert!(text.contains(says), "{text}");
+    }
+}
+
+#[test]
 fn placement_and_actor_mistakes_fail_late() {
     let text = late_error(json!({"placement_group_strategy": "PACK"}));
     assert!(

@@ -4,6 +4,7 @@ pub(crate) mod actor_options;
 pub(crate) mod application;
 pub(crate) mod autoscaling;
 pub(crate) mod budget;
+pub(crate) mod bundles;
 pub(crate) mod deployment;
 pub(crate) mod deployment_rules;
 pub(crate) mod label_selector;
@@ -22,6 +23,7 @@ use crate::decode::{At, boolean, entries};
 use crate::error::{Findings, LateError};
 use crate::node::Node;
 use crate::schema::budget::Budget;
+use crate::schema::placement::CompactionMode;
 use crate::schema::queueing::Queueing;
 use crate::schema::scaling::Scaling;
 use crate::schema::traffic::Traffic;
@@ -44,6 +46,9 @@ pub(crate) const AUTOSCALING: &str = "autoscaling";
 
 /// In which order requests that wait are started.
 pub(crate) const QUEUEING: &str = "queueing";
+
+/// Whether workers are emptied so that they can go.
+const COMPACTION: &str = "compaction";
 
 /// Where an extension block stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +96,9 @@ fn extension_value(
         let queueing = Queueing::read(findings, field)?;
         return serde_json::to_value(queueing).ok();
     }
+    if key == COMPACTION {
+        return CompactionMode::read(findings, field).map(|mode| mode.name().into());
+    }
     if key != TRAFFIC {
         return boolean(findings, field).map(Value::Bool);
     }
@@ -107,7 +115,7 @@ impl Level {
     /// The keys that a block of this level may have: a rollback takes back whole applications.
     fn keys(self) -> &'static [&'static str] {
         match self {
-            Level::Top => &[ROLLBACK],
+            Level::Top => &[ROLLBACK, COMPACTION],
             Level::Application => &[AUTOSCALING, ROLLBACK, TRAFFIC],
             Level::Deployment => &[AUTOSCALING, QUEUEING, TRAFFIC],
         }
@@ -117,6 +125,11 @@ impl Level {
 /// What a block says about taking back failed rollouts, if anything.
 pub(crate) fn rollback(extension: Option<&Extension>) -> Option<bool> {
     extension?.get(ROLLBACK)?.as_bool()
+}
+
+/// What the block at the top says about emptying workers.
+pub(crate) fn compaction(extension: Option<&Extension>) -> Option<CompactionMode> {
+    CompactionMode::of(extension?.get(COMPACTION)?.as_str()?)
 }
 
 /// A tree made of JSON, read by a schema's reader: how values are checked that a config keeps
@@ -151,7 +164,7 @@ pub(crate) fn warn_early<'n, T>(
 
 #[cfg(test)]
 mod tests {
-    use crate::ServeConfig;
+    use crate::{CompactionMode, ServeConfig};
 
     fn rolls_back(top: &str, application: &str) -> bool {
         let text = format!("{top}\napplications: [{{import_path: 'a:b', {application}}}]");
@@ -162,6 +175,25 @@ mod tests {
         let said = again.rolls_back(&again.applications[0]);
         assert_eq!(config.rolls_back(&config.applications[0]), said);
         said
+    }
+
+    #[test]
+    fn whether_workers_are_emptied_is_said_at_the_top_and_survives_being_stored() {
+        for (block, mode) in [
+            ("{}", CompactionMode::Auto),
+            ("{compaction: always}", CompactionMode::Always),
+            ("{compaction: never}", CompactionMode::Never),
+        ] {
+            let text = format!("applications: []\nmobula: {block}");
+            let config = ServeConfig::from_yaml(&text).unwrap().config;
+            let stored = config.to_json().to_string();
+            let again = ServeConfig::from_json(stored.as_bytes()).unwrap().config;
+            assert_eq!(
+                [config.compaction(), again.compaction()],
+                [mode; 2],
+                "{text}"
+            );
+        }
     }
 
     #[test]
@@ -181,7 +213,11 @@ mod tests {
         for (text, named) in [
             (
                 "applications: []\nmobula: {rolback: true}",
-                "mobula.rolback: the key is not known here, allowed: rollback",
+                "mobula.rolback: the key is not known here, allowed: rollback, compaction",
+            ),
+            (
+                "applications: []\nmobula: {compaction: sometimes}",
+                "mobula.compaction: must be one of auto, always, never",
             ),
             (
                 "applications: []\nmobula: {rollback: maybe}",

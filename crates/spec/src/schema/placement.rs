@@ -24,6 +24,17 @@ pub enum GangFailure {
     RestartGang,
 }
 
+/// Whether replicas move so that workers with few of them can go (`mobula.compaction`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum CompactionMode {
+    /// Where a provisioner would take the worker away.
+    #[default]
+    Auto,
+    /// Wherever it is possible.
+    Always,
+    Never,
+}
+
 /// Replicas that are placed and restarted together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct GangSchedulingConfig {
@@ -40,6 +51,31 @@ pub struct DeploymentActor {
     pub init_args: Vec<Value>,
     pub init_kwargs: Map<String, Value>,
     pub actor_options: Map<String, Value>,
+}
+
+// === impl CompactionMode ===
+
+impl CompactionMode {
+    const WORDS: [(&'static str, Self); 3] = [
+        ("auto", Self::Auto),
+        ("always", Self::Always),
+        ("never", Self::Never),
+    ];
+
+    pub(crate) fn read(findings: &mut Findings, at: &At<'_>) -> Option<Self> {
+        word_of(&Self::WORDS)(findings, at)
+    }
+
+    /// The mode of that name.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        let found = Self::WORDS.iter().find(|(word, _)| *word == name);
+        found.map(|(_, mode)| *mode)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        let found = Self::WORDS.iter().find(|(_, mode)| *mode == self);
+        found.map_or("auto", |(word, _)| word)
+    }
 }
 
 // === impl GangSchedulingConfig ===

@@ -226,6 +226,6 @@ mod tests {
         }
         let top = "applications: []\nmobula: {traffic: {}}";
         let errors = ServeConfig::from_yaml(top).unwrap_err().to_string();
-        assert!(errors.ends_with("the key is not known here, allowed: rollback"));
+        assert!(errors.ends_with("the key is not known here, allowed: rollback, compaction"));
     }
 }
