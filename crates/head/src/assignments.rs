@@ -32,10 +32,15 @@ pub fn sources(world: &World) -> BTreeMap<WorkerId, Source> {
         .collect();
     for (id, deployment) in world.deployments() {
         for (replica_id, replica) in &deployment.replicas {
+            // A worker that only holds bundles is needed as well.
+            for worker in replica.workers() {
+                if let Some(source) = sources.get_mut(worker) {
+                    source.retire = false;
+                }
+            }
             let Some(source) = sources.get_mut(&replica.worker) else {
                 continue;
             };
-            source.retire = false;
             match replica.phase {
                 Phase::Starting | Phase::Running | Phase::Unhealthy | Phase::Withdrawing { .. } => {
                     let key = ReplicaKey {

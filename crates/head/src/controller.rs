@@ -263,7 +263,7 @@ impl State {
         let begun = Instant::now();
         let (started, started_at_s) = (self.started, self.about.started_at_s);
         let outbox = &mut self.outbox;
-        let unplaced = self
+        let shortage = self
             .control
             .step(
                 || now_since(started, started_at_s),
@@ -271,8 +271,8 @@ impl State {
                 |world| outbox.publish(world),
             )
             .await;
-        if let Some(unplaced) = unplaced {
-            let demand = self.control.world.demand(&unplaced, self.now());
+        if let Some(shortage) = shortage {
+            let demand = self.control.world.demand(&shortage, self.now());
             self.outbox.ask(demand);
         }
         let pause = if self.control.world.is_in_progress() {

@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::history::History;
 use crate::world::canary::{Canary, Stage};
 use crate::world::deployment_status::Direction;
-use crate::world::{DeploymentId, WorkerId, World};
+use crate::world::group::{Gang, GangId, Remembered, Reservation};
+use crate::world::{DeploymentId, ReplicaId, Resources, WorkerId, World};
 
 /// The accepted configs: what became of each, and which one counts.
 pub const HISTORY_KEY: &str = "serve/history/index";
@@ -56,6 +57,9 @@ pub struct StoredIntent {
     /// The newest revision with which each application was RUNNING.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub good: BTreeMap<String, u64>,
+    /// What replicas hold beside the worker that they run in, and their gangs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<ReplicaId, StoredGroup>,
     /// Which way `target_capacity` went: "up" or "down".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity_direction: Option<Direction>,
@@ -65,6 +69,17 @@ pub struct StoredIntent {
     /// Applications whose newest config may still be taken back for what its replicas do.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub probations: BTreeMap<String, StoredProbation>,
+}
+
+/// What a replica's worker does not report of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredGroup {
+    /// (worker, what is held there)
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reserved: Vec<(WorkerId, Resources)>,
+    /// (id, size)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gang: Option<(GangId, u32)>,
 }
 
 /// Until when, and to where.
@@ -145,7 +160,7 @@ impl StoredIntent {
         let workers = world
             .deployments()
             .flat_map(|(_, deployment)| deployment.replicas.values())
-            .map(|replica| replica.worker.clone())
+            .flat_map(|replica| replica.workers().cloned())
             // Those that an earlier head knew: the next one may come before they report.
             .chain(world.awaited_workers.iter().cloned())
             .collect();
@@ -179,6 +194,7 @@ impl StoredIntent {
             workers,
             scaled,
             good,
+            groups: groups(world),
             capacity_direction: world.capacity.direction,
             canaries: world
                 .deployments()
@@ -224,6 +240,47 @@ impl StoredIntent {
         let stored: StoredIntent =
             serde_json::from_slice(bytes).map_err(|error| format!("{INTENT_KEY}: {error}"))?;
         check_format(INTENT_KEY, stored.format).map(|()| stored)
+    }
+}
+
+/// Those of replicas that exist, and those that an earlier head knew: the next one may come
+/// before their workers report.
+fn groups(world: &World) -> BTreeMap<ReplicaId, StoredGroup> {
+    let existing = world
+        .deployments()
+        .flat_map(|(_, deployment)| &deployment.replicas)
+        .filter(|(_, replica)| !replica.reserved.is_empty() || replica.gang.is_some())
+        .map(|(id, replica)| (id, &replica.reserved, &replica.gang));
+    let remembered = world.remembered.iter();
+    let remembered = remembered.map(|(id, known)| (id, &known.reserved, &known.gang));
+    existing
+        .chain(remembered)
+        .map(|(id, reserved, gang)| (id.clone(), StoredGroup::of(reserved, gang.as_ref())))
+        .collect()
+}
+
+// === impl StoredGroup ===
+
+impl StoredGroup {
+    fn of(reserved: &[Reservation], gang: Option<&Gang>) -> StoredGroup {
+        let reserved = reserved.iter();
+        StoredGroup {
+            reserved: reserved
+                .map(|reservation| (reservation.worker.clone(), reservation.resources.clone()))
+                .collect(),
+            gang: gang.map(|gang| (gang.id.clone(), gang.size)),
+        }
+    }
+
+    /// What the world keeps until the replica is reported.
+    pub fn remembered(self) -> Remembered {
+        let reserved = self.reserved.into_iter();
+        Remembered {
+            reserved: reserved
+                .map(|(worker, resources)| Reservation { worker, resources })
+                .collect(),
+            gang: self.gang.map(|(id, size)| Gang { id, size }),
+        }
     }
 }
 

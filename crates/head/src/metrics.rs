@@ -30,6 +30,8 @@ pub const TARGET_ONGOING_REQUESTS: &str = "ray_serve_autoscaling_target_ongoing_
 pub const REPLICA_STARTUP_LATENCY_MS: &str = "ray_serve_replica_startup_latency_ms";
 /// Counter: deployment, application, replica.
 pub const HEALTH_CHECK_FAILURES: &str = "ray_serve_health_check_failures_total";
+/// Counter: workers that were emptied to be taken away.
+pub const COMPACTED_NODES: &str = "ray_serve_num_compacted_nodes_total";
 /// Gauge.
 pub const CONTROL_LOOP_DURATION_S: &str = "ray_serve_controller_control_loop_duration_s";
 /// Gauge.
@@ -51,6 +53,10 @@ pub fn describe() {
     describe_counter!(
         HEALTH_CHECK_FAILURES,
         "Replicas that became unhealthy or died."
+    );
+    describe_counter!(
+        COMPACTED_NODES,
+        "Workers that were emptied so that they can be taken away."
     );
     describe_gauge!(
         CONTROL_LOOP_DURATION_S,

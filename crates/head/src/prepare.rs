@@ -15,14 +15,15 @@ use mobula_app::{BuildContext, Registry};
 use mobula_process::https::HttpsFiles;
 use mobula_spec::{
     AggregationFunction, Application, Budget, DeploymentConfig, DeploymentDefaults,
-    DeploymentOptions, LabelSelector, ProxyLocation, Replicas, Scaling, ScalingPolicy, ServeConfig,
-    resolve_application,
+    DeploymentOptions, GangPlacement, LabelSelector, ProxyLocation, Replicas, Scaling,
+    ScalingPolicy, ServeConfig, resolve_application,
 };
 use serde_json::{Map, Value, json};
 
 use crate::world::Resources;
 use crate::world::autoscale::budget::{self, Cost};
 use crate::world::autoscale::schedule::Schedule;
+use crate::world::group::{Group, Strategy};
 use crate::world::spec::{
     Aggregation, ApplicationSpec, Autoscaling, BuiltApplication, DeploySpec, DeploymentSpec,
     Ingress, Policy, ReplicaSpec, Scope, Serving,
@@ -298,7 +299,7 @@ fn check_budget(budget: &Budget, deployments: &[DeploymentSpec]) -> Result<(), S
     let least = |spec: &DeploymentSpec| {
         let autoscaling = spec.autoscaling.as_ref();
         let count = autoscaling.map_or(spec.target, |autoscaling| autoscaling.min_replicas);
-        Cost::of(&spec.replica.required).times(count)
+        Cost::of(&spec.replica.reserves()).times(count)
     };
     let least = deployments
         .iter()
@@ -340,7 +341,8 @@ fn deployment(
     application: &Application,
     target_capacity: Option<f64>,
 ) -> DeploymentSpec {
-    let required = config.ray_actor_options.required_resources();
+    let required = resources(&config.ray_actor_options.required_resources());
+    let group = group(config);
     let user_config = config
         .user_config
         .clone()
@@ -348,7 +350,7 @@ fn deployment(
     DeploymentSpec {
         name: config.name.clone(),
         config: json!(config),
-        target: config.first_replicas(target_capacity),
+        target: group.whole_gangs(config.first_replicas(target_capacity)),
         autoscaling: autoscaling(&config.replicas, &config.scaling),
         rolling_update_fraction: config.rolling_update_percentage,
         surge_fraction: config
@@ -379,11 +381,36 @@ fn deployment(
             health_check_period_s: config.health_check_period_s,
             health_check_timeout_s: config.health_check_timeout_s,
             route_prefix: application.route_prefix.clone().unwrap_or_default(),
-            required: Resources::from_units(
-                required.iter().map(|(name, units)| (name.as_str(), *units)),
-            ),
+            required,
+            group,
         }),
     }
+}
+
+/// What a replica reserves, and with whom it is placed.
+fn group(config: &DeploymentConfig) -> Group {
+    let bundles = config.placement_group_bundles.iter().flatten();
+    let labels = config
+        .placement_group_bundle_label_selector
+        .iter()
+        .flatten();
+    let gang = config.gang_scheduling_config.as_ref();
+    let own = config.placement_group_strategy.as_deref().map(Strategy::of);
+    Group {
+        bundles: bundles.map(resources).collect(),
+        labels: labels.map(LabelSelector::of).collect(),
+        strategy: match gang.map(|gang| gang.gang_placement_strategy) {
+            Some(GangPlacement::Pack) => Strategy::Pack,
+            Some(GangPlacement::Spread) => Strategy::Spread,
+            None => own.unwrap_or_default(),
+        },
+        gang_size: gang.map_or(1, |gang| gang.gang_size),
+    }
+}
+
+fn resources(amounts: &BTreeMap<String, f64>) -> Resources {
+    let amounts = amounts.iter();
+    Resources::from_units(amounts.map(|(name, units)| (name.as_str(), *units)))
 }
 
 fn autoscaling(replicas: &Replicas, scaling: &Scaling) -> Option<Autoscaling> {
@@ -451,5 +478,6 @@ pub fn serving(config: &ServeConfig) -> Serving {
         grpc_options: json!(grpc),
         ingress,
         target_capacity: config.target_capacity,
+        compaction: config.compaction(),
     }
 }

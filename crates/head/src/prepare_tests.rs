@@ -91,6 +91,31 @@ async fn the_config_lies_over_the_codes_options() {
 }
 
 #[tokio::test]
+async fn bundles_and_gangs_become_a_group_and_their_counts_whole_gangs() {
+    let config = app(json!({
+        "deployments": [{"name": "Model", "num_replicas": 6,
+            "ray_actor_options": {"num_cpus": 0.5, "resources": {"ssd": 1}},
+            "placement_group_bundles": [{"CPU": 1, "ssd": 1}, {"GPU": 2}],
+            "placement_group_bundle_label_selector": [{"market": "spot"}],
+            "gang_scheduling_config": {"gang_size": 3, "gang_placement_strategy": "SPREAD"}}],
+    }));
+    let mut half = config.clone();
+    half["target_capacity"] = json!(60);
+    let built = only(prepared(config).await).built.unwrap();
+    let model = &built.deployments[1];
+    assert_eq!(model.target, 6);
+    assert_eq!(model.replica.required.to_string(), "0.5 CPU, 1 ssd");
+    assert_eq!(
+        model.replica.need().to_string(),
+        "1 CPU, 1 ssd + 2 GPU for each of 3 replicas at once (SPREAD)"
+    );
+    assert_eq!(model.replica.group.labels[0].to_string(), "market=spot");
+    assert_eq!(model.config["placement_group_bundles"][1]["GPU"], 2.0);
+    let built = only(prepared(half).await).built.unwrap();
+    assert_eq!(built.deployments[1].target, 6, "four, in whole gangs");
+}
+
+#[tokio::test]
 async fn versions_change_with_what_they_stand_for() {
     let version = async |deployment: Value| {
         let built = only(prepared(app(json!({"deployments": [deployment]}))).await)

@@ -61,5 +61,15 @@ pub fn record(note: Note) {
             } = scaling;
             info!(%deployment, from, to, %cause, "autoscaled");
         }
+        Note::Moves { replica, from, to } => {
+            info!(%replica, from, to, "a replica moves, to empty its worker");
+        }
+        Note::WorkerEmptied { worker } => {
+            info!(worker, "a worker is emptied");
+            ::metrics::counter!(metrics::COMPACTED_NODES).increment(1);
+        }
+        Note::CompactionCalledOff { worker, why } => {
+            info!(worker, why, "a worker is not emptied any further");
+        }
     }
 }

@@ -69,6 +69,8 @@ pub async fn restore(
         world.resume_canary(&id.application, &id.deployment, intent.canary(&id));
     }
     if workers_outlive_head {
+        let groups = intent.groups.into_iter();
+        world.remembered = groups.map(|(id, group)| (id, group.remembered())).collect();
         world.awaited_workers = intent.workers;
     }
     Ok(world)

@@ -19,7 +19,8 @@ use crate::executor::Executor;
 use crate::message::{ScaleError, SessionNumber};
 use crate::record::record;
 use crate::world::observed::{Router, Worker};
-use crate::world::{DeploymentId, Event, Now, ReplicaId, Resources, RouterId, WorkerId, World};
+use crate::world::supply::Shortage;
+use crate::world::{DeploymentId, Event, Now, ReplicaId, RouterId, WorkerId, World};
 
 /// Plans made in a row for one message. A plan that follows from the one before needs two or
 /// three; more is left to the next tick, so that nobody waits long for an answer.
@@ -173,8 +174,8 @@ impl ControlLoop {
         clock: impl Fn() -> Now + Send,
         new_id: &mut (dyn FnMut() -> ReplicaId + Send),
         mut publish: impl FnMut(&World) + Send,
-    ) -> Option<Vec<Resources>> {
-        let mut unplaced = None;
+    ) -> Option<Shortage> {
+        let mut shortage = None;
         for _ in 0..PLANS_PER_STEP_MAX {
             let now = clock();
             if let Err(error) = self.settle(now).await {
@@ -182,13 +183,14 @@ impl ControlLoop {
                 break;
             }
             self.world.autoscale(now);
+            self.world.compact(now);
             self.record_notes();
             let plan = self.world.plan(now, new_id);
             for planned in &plan.actions {
                 info!("{planned}");
                 self.world.apply(&planned.action, now);
             }
-            unplaced = Some(plan.unplaced.clone());
+            shortage = Some(plan.shortage.clone());
             self.world.mark_good(now);
             let taken_back = self.take_back_failed(now).await;
             if let Err(error) = self.save().await {
@@ -202,7 +204,7 @@ impl ControlLoop {
                 break;
             }
         }
-        unplaced
+        shortage
     }
 }
 

@@ -8,7 +8,7 @@ use crate::world::deployment_status::State;
 use crate::world::health::{has_its_config, on_draining_worker};
 use crate::world::intent::{Application, DeadReplica, Deployment, Phase, Replica};
 use crate::world::spec::BuiltApplication;
-use crate::world::{Now, World};
+use crate::world::{Now, ReplicaId, World};
 
 pub fn details(
     world: &World,
@@ -180,10 +180,12 @@ fn replica_details(shown: Shown<'_>) -> Value {
 
 /// Ray has no word for "answers, but is not well"; it stops such a replica at once, we when
 /// its replacement is up, so until then it is a running one.
-fn replica_state(world: &World, id: &str, replica: &Replica) -> &'static str {
+fn replica_state(world: &World, id: &ReplicaId, replica: &Replica) -> &'static str {
     match replica.phase {
         Phase::Starting => "STARTING",
-        Phase::Running | Phase::Unhealthy if on_draining_worker(world, replica) => {
+        Phase::Running | Phase::Unhealthy
+            if on_draining_worker(world, replica) || world.compaction.moves(id) =>
+        {
             "PENDING_MIGRATION"
         }
         Phase::Running if !has_its_config(world, id, replica) => "UPDATING",

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::deployment_status::StatusEvent;
+use super::group::{Gang, Placed};
 use super::intent::{Phase, Replica};
 use super::spec::ReplicaSpec;
 use super::{Action, Now, Plan, ReplicaKey, World};
@@ -20,7 +21,12 @@ impl World {
     /// Applies one action. An action whose object is gone does nothing.
     pub fn apply(&mut self, action: &Action, now: Now) {
         match action {
-            Action::Start { key, worker, spec } => self.start(key, worker, spec, now),
+            Action::Start {
+                key,
+                placed,
+                gang,
+                spec,
+            } => self.start(key, placed, gang.as_ref(), spec, now),
             Action::Configure { key, spec } => {
                 let deployment = self.deployment_mut(&key.deployment);
                 if let Some(replica) = deployment.and_then(|d| d.replicas.get_mut(&key.replica)) {
@@ -71,12 +77,21 @@ impl World {
         }
     }
 
-    fn start(&mut self, key: &ReplicaKey, worker: &str, spec: &Arc<ReplicaSpec>, now: Now) {
+    fn start(
+        &mut self,
+        key: &ReplicaKey,
+        placed: &Placed,
+        gang: Option<&Gang>,
+        spec: &Arc<ReplicaSpec>,
+        now: Now,
+    ) {
         let serial = self.next_serial;
         self.next_serial += 1;
         if let Some(deployment) = self.deployment_mut(&key.deployment) {
             let replica = Replica {
-                worker: worker.to_owned(),
+                worker: placed.worker.clone(),
+                reserved: placed.reserved.clone(),
+                gang: gang.cloned(),
                 spec: spec.clone(),
                 phase: Phase::Starting,
                 assigned_version: None,

@@ -24,7 +24,10 @@ impl World {
             .changed_to(spec.serving.target_capacity, brand_new);
         // Options of the ingress count when it opens; later ones wait for the next opening.
         match &mut self.serving {
-            Some(serving) => serving.target_capacity = spec.serving.target_capacity,
+            Some(serving) => {
+                serving.target_capacity = spec.serving.target_capacity;
+                serving.compaction = spec.serving.compaction;
+            }
             None => self.serving = Some(spec.serving),
         }
         self.shutting_down = false;
@@ -169,14 +172,17 @@ impl Deployment {
         if self.deleting {
             return spec.target;
         }
+        let group = &spec.replica.group;
         match (&self.spec.autoscaling, &spec.autoscaling) {
             (_, Some(autoscaling)) => {
                 let first = autoscaling.initial_replicas.map(|_| spec.target);
                 let same = spec == &self.spec;
                 let count = first.filter(|_| !same).unwrap_or(self.target);
-                Bounds::of(autoscaling, capacity).clamp(count)
+                Bounds::of(autoscaling, capacity)
+                    .in_steps_of(group.gang_size)
+                    .clamp(count)
             }
-            (None, None) if spec.target == self.spec.target => self.target,
+            (None, None) if spec.target == self.spec.target => group.whole_gangs(self.target),
             (_, None) => spec.target,
         }
     }
@@ -218,6 +224,7 @@ impl Deployment {
     }
 
     fn count_changes_to(&mut self, target: u32) {
+        let target = self.spec.replica.group.whole_gangs(target);
         let direction = match target.cmp(&self.target) {
             std::cmp::Ordering::Greater => Direction::Up,
             std::cmp::Ordering::Less => Direction::Down,

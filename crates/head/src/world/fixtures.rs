@@ -8,10 +8,11 @@ use serde_json::json;
 
 use super::autoscale::policy::Standing;
 use super::autoscale::schedule::Schedule;
+use super::group::Group;
 use super::resources::CPU;
 use super::spec::{
-    Aggregation, ApplicationSpec, Autoscaling, BuiltApplication, DeploySpec, DeploymentSpec,
-    Ingress, Policy, ReplicaSpec, Scope, Serving,
+    Aggregation, ApplicationSpec, Autoscaling, BuiltApplication, CompactionMode, DeploySpec,
+    DeploymentSpec, Ingress, Policy, ReplicaSpec, Scope, Serving,
 };
 use super::{Now, Resources};
 
@@ -69,6 +70,7 @@ pub fn deployment(version: Version) -> DeploymentSpec {
             health_check_timeout_s: 30.0,
             route_prefix: "/".to_owned(),
             required: Resources::from_units([(CPU, version.cpus)]),
+            group: Group::default(),
         }),
     }
 }
@@ -149,6 +151,7 @@ pub fn serving() -> Serving {
             http_tls: None,
         }),
         target_capacity: None,
+        compaction: CompactionMode::Auto,
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::autoscale::Autoscaler;
 use super::canary::Canary;
 use super::deployment_status::Status;
+use super::group::{Gang, Reservation};
 use super::probation::{Failures, Probation};
 use super::spec::{ApplicationSpec, BuiltApplication, DeploymentSpec, ReplicaSpec};
 use super::starts::Starts;
@@ -75,6 +76,10 @@ pub struct Deployment {
 pub struct Replica {
     /// Where it lives.
     pub worker: WorkerId,
+    /// What else it holds, one entry per worker.
+    pub reserved: Vec<Reservation>,
+    /// The replicas that it stands and falls with.
+    pub gang: Option<Gang>,
     /// What it is made of, and the config it shall have.
     pub spec: Arc<ReplicaSpec>,
     /// How far it has come.
@@ -136,6 +141,17 @@ impl Phase {
             Phase::Running | Phase::Unhealthy => true,
             Phase::Starting | Phase::Withdrawing { .. } | Phase::Stopping => false,
         }
+    }
+}
+
+// === impl Replica ===
+
+impl Replica {
+    /// Every worker that it needs, its own first, each once.
+    pub fn workers(&self) -> impl Iterator<Item = &WorkerId> {
+        let others = self.reserved.iter().map(|reservation| &reservation.worker);
+        let own = &self.worker;
+        std::iter::once(own).chain(others.filter(move |other| *other != own))
     }
 }
 

@@ -14,9 +14,12 @@ pub mod application_status;
 pub mod apply;
 pub mod autoscale;
 pub mod canary;
+pub mod compaction;
 mod declare;
 pub mod deployment_status;
+pub mod gangs;
 pub mod good;
+pub mod group;
 pub mod health;
 pub mod intent;
 pub mod notes;
@@ -40,9 +43,15 @@ pub mod victims;
 #[cfg(test)]
 mod away_tests;
 #[cfg(test)]
+mod compaction_tests;
+#[cfg(test)]
 pub(crate) mod fixtures;
 #[cfg(test)]
+mod gang_tests;
+#[cfg(test)]
 mod good_tests;
+#[cfg(test)]
+mod group_tests;
 #[cfg(test)]
 mod placement_tests;
 #[cfg(test)]
@@ -69,6 +78,8 @@ pub use resources::Resources;
 
 use autoscale::DepartedRouter;
 use autoscale::bounds::Capacity;
+use compaction::Compaction;
+use group::Remembered;
 use intent::Application;
 use notes::Note;
 use observed::{Router, Worker};
@@ -138,6 +149,10 @@ pub struct World {
     pub published: Published,
     /// Workers that ran replicas before the head restarted and have not reported yet.
     pub awaited_workers: BTreeSet<WorkerId>,
+    /// What replicas of those workers hold on others, as the head before wrote it down.
+    pub remembered: BTreeMap<ReplicaId, Remembered>,
+    /// Workers that are emptied to be let go.
+    pub compaction: Compaction,
     /// What the provisioner says.
     pub supply: Supply,
     /// The head's own machine, the last to lose replicas' neighbours when scaling down.
@@ -165,6 +180,8 @@ impl World {
             capacity: Capacity::default(),
             published: Published::from_version(version_base),
             awaited_workers: BTreeSet::new(),
+            remembered: BTreeMap::new(),
+            compaction: Compaction::default(),
             supply: Supply::default(),
             node_id: node_id.into(),
             next_serial: 0,
@@ -201,6 +218,7 @@ impl World {
     /// Whether something is under way that only the passing of time or a report will end.
     pub fn is_in_progress(&self) -> bool {
         self.is_autoscaling()
+            || self.compaction.is_under_way()
             || self.applications.values().any(|application| {
                 application.deleting
                     || application.deployments.values().any(|deployment| {

@@ -1,7 +1,7 @@
 //! What happened to replicas, for logs and counters. Nothing is decided from it.
 
 use super::autoscale::Scaling;
-use super::{DeploymentId, ReplicaId, WorkerId};
+use super::{DeploymentId, ReplicaId, ReplicaKey, WorkerId};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,4 +32,14 @@ pub enum Note {
     },
     /// The load asked for another count.
     Autoscaled(Scaling),
+    /// A replica moves so that its worker can go.
+    Moves {
+        replica: ReplicaKey,
+        from: WorkerId,
+        to: WorkerId,
+    },
+    /// All that a worker had has moved.
+    WorkerEmptied { worker: WorkerId },
+    /// What is left on the worker stays.
+    CompactionCalledOff { worker: WorkerId, why: &'static str },
 }

@@ -133,6 +133,9 @@ impl World {
         if now.ms >= super::SYNC_MS_MAX {
             self.awaited_workers.clear();
         }
+        if self.awaited_workers.is_empty() {
+            self.remembered.clear();
+        }
     }
 
     /// The deployment of that id.

@@ -147,6 +147,37 @@ fn only_workers_with_the_labels_get_replicas_and_the_message_names_the_labels() 
     assert_eq!(by(&sim, |w| w.id.clone()), [(fast, 1)].into());
 }
 
+#[test]
+fn among_equals_the_one_with_the_fewest_requests_in_progress_leaves() {
+    let mut sim = Sim::new();
+    sim.join(worker(4, 0, 1));
+    sim.add_router();
+    deploy(&mut sim, Version { target: 4, ..V1 }, |_| {});
+    sim.settle();
+    let busy = |load: u32| [3, 0, 2, 5][load as usize];
+    let replicas = sim
+        .workers
+        .get_mut("worker1")
+        .unwrap()
+        .replicas
+        .values_mut();
+    let ids: Vec<String> = replicas
+        .zip(0..)
+        .map(|(replica, number)| {
+            replica.ongoing = busy(number);
+            replica.assigned.replica_id.clone()
+        })
+        .collect();
+    sim.settle();
+    for (target, left) in [(3, vec![0, 2, 3]), (2, vec![0, 3]), (1, vec![3])] {
+        deploy(&mut sim, Version { target, ..V1 }, |_| {});
+        sim.settle();
+        let there = &sim.world.applications["app"].deployments["D"].replicas;
+        let wanted: Vec<&String> = left.into_iter().map(|index: usize| &ids[index]).collect();
+        assert_eq!(there.keys().collect::<Vec<_>>(), wanted);
+    }
+}
+
 prop_compose! {
     fn workers()(sizes in prop::collection::vec((1..5u32, 0..2u32, 0..4u8), 1..6))
         -> Vec<(u32, u32, u8)> { sizes }

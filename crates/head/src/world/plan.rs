@@ -8,20 +8,24 @@ use std::sync::Arc;
 
 use super::canary::{CanaryStep, plan as canary_plan};
 use super::deployment_status::State;
+use super::gangs::Together;
+use super::group::{Gang, Placed, Reservation};
 use super::health::is_right;
 use super::intent::{Application, Deployment, Phase};
-use super::placement::Free;
+use super::placement::{Free, Peers};
 use super::rollout;
 use super::spec::ReplicaSpec;
-use super::{DeploymentId, Now, Reason, ReplicaId, ReplicaKey, Resources, WorkerId, World};
+use super::supply::Shortage;
+use super::{DeploymentId, Now, Reason, ReplicaId, ReplicaKey, World};
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Assign a new replica to a worker.
+    /// Assign a new replica to a worker, and reserve what else it needs.
     Start {
         key: ReplicaKey,
-        worker: WorkerId,
+        placed: Placed,
+        gang: Option<Gang>,
         spec: Arc<ReplicaSpec>,
     },
     /// Give a replica another config.
@@ -64,8 +68,8 @@ pub struct Planned {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     pub actions: Vec<Planned>,
-    /// Needs of replicas that found no room, one each.
-    pub unplaced: Vec<Resources>,
+    /// What found no room.
+    pub shortage: Shortage,
 }
 
 /// What planning reads and writes on its way through the deployments.
@@ -76,9 +80,6 @@ pub(super) struct Planner<'a> {
     pub new_id: &'a mut dyn FnMut() -> ReplicaId,
     plan: Plan,
 }
-
-/// Replicas without room that are counted; a provisioner is not asked for more at once.
-const UNPLACED_MAX: usize = 10_000;
 
 /// The marker of messages that [`Action::Say`] wrote.
 const WAITING: &str = "waiting:";
@@ -132,12 +133,18 @@ impl Planner<'_> {
         self.plan.actions.push(Planned { action, reason });
     }
 
-    /// That many replicas of the deployment have to wait for room.
-    pub fn found_no_room(&mut self, deployment: &Deployment, count: usize) {
-        let left = UNPLACED_MAX.saturating_sub(self.plan.unplaced.len());
-        let need = &deployment.spec.replica.required;
-        let short = std::iter::repeat_n(need, count.min(left)).cloned();
-        self.plan.unplaced.extend(short);
+    /// That many replicas, or gangs, of the deployment have to wait for room.
+    pub fn found_no_room(&mut self, deployment: &Deployment, units: usize, peers: &Peers) {
+        let shortage = &mut self.plan.shortage;
+        self.free
+            .shortage(self.world, &deployment.spec, peers, units, shortage);
+    }
+
+    /// Takes a gang, or one replica, out of the way.
+    pub fn retire_all(&mut self, id: &DeploymentId, group: &Together<'_>, why: &Reason) {
+        for (replica, state) in &group.members {
+            self.retire(id, replica, state.phase, why.clone());
+        }
     }
 
     /// Takes a replica out of the way: first out of the tables, if it was ever in one.
@@ -290,7 +297,18 @@ impl std::fmt::Display for Plan {
 impl std::fmt::Display for Planned {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.action {
-            Action::Start { key, worker, .. } => write!(f, "start {key} on {worker}")?,
+            Action::Start {
+                key, placed, gang, ..
+            } => {
+                write!(f, "start {key} on {}", placed.worker)?;
+                for reservation in &placed.reserved {
+                    let Reservation { worker, resources } = reservation;
+                    write!(f, " with {resources} on {worker}")?;
+                }
+                if let Some(gang) = gang {
+                    write!(f, " in gang {}", gang.id)?;
+                }
+            }
             Action::Configure { key, .. } => write!(f, "configure {key}")?,
             Action::Canary { deployment, step } => write!(f, "{step} of {deployment}")?,
             Action::Withdraw { key } => write!(f, "withdraw {key}")?,

@@ -117,7 +117,7 @@ fn without_room_for_a_surge_the_old_one_leaves_first() {
     deploy(&mut sim, Version { code: "v2", ..V1 });
     assert_snapshot!(sim.head_step(), @r"
     withdraw app#D#r0000003: no room to start the new one (1 CPU) before the old one leaves
-    say of app#D: waiting: 0 of 1 replicas placed; needs 1 CPU, nothing free on the best of 1 worker(s)
+    say of app#D: waiting: 0 of 1 replicas placed; needs 1 CPU, nothing free on the nearest of 1 worker(s), 1 CPU short
     ");
     sim.settle();
     assert_eq!(the_deployment(&sim).status.state, State::Healthy);
@@ -134,12 +134,12 @@ fn a_version_that_fits_nowhere_leaves_the_old_one_alone() {
             ..V1
         },
     );
-    assert_snapshot!(sim.head_step(), @"say of app#D: waiting: 0 of 1 replicas placed; needs 2 CPU, nothing free on the best of 1 worker(s)");
+    assert_snapshot!(sim.head_step(), @"say of app#D: waiting: 0 of 1 replicas placed; needs 2 CPU, nothing free on the nearest of 1 worker(s), 2 CPU short");
     sim.settle();
     assert_eq!(sim.phases(), [Phase::Running]);
     let status = &the_deployment(&sim).status;
     assert_eq!(status.state, State::Updating);
-    assert_snapshot!(status.message, @"waiting: 0 of 1 replicas placed; needs 2 CPU, nothing free on the best of 1 worker(s)");
+    assert_snapshot!(status.message, @"waiting: 0 of 1 replicas placed; needs 2 CPU, nothing free on the nearest of 1 worker(s), 2 CPU short");
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn waiting_for_room_is_no_failure_and_says_what_is_missing() {
     let deployment = the_deployment(&sim);
     assert_eq!(deployment.status.state, State::Updating);
     assert_eq!(deployment.starts.failures_in_a_row, 0);
-    assert_snapshot!(deployment.status.message, @"waiting: 1 of 2 replicas placed; needs 1 CPU, 0.5 CPU free on the best of 1 worker(s)");
+    assert_snapshot!(deployment.status.message, @"waiting: 1 of 2 replicas placed; needs 1 CPU, 0.5 CPU free on the nearest of 1 worker(s), 0.5 CPU short");
 }
 
 #[test]

@@ -265,10 +265,12 @@ impl Room {
         spec: &DeploymentSpec,
         count: u32,
     ) -> Value {
+        let size = spec.replica.group.gang_size.max(1);
         let found = |free: &mut Free, mut peers: Peers| {
-            (0..count)
+            let units = (0..count / size)
                 .take_while(|_| free.place(world, spec, &mut peers).is_some())
-                .count() as u32
+                .count();
+            units as u32 * size
         };
         let all = || before.into_iter().flat_map(|d| d.replicas.values());
         let stays = |replica: &&Replica| replica.spec.code_version == spec.replica.code_version;
@@ -277,7 +279,7 @@ impl Room {
         let at_once = found(&mut self.now, now);
         let eventually = found(&mut self.afterwards, afterwards).max(at_once);
         json!({
-            "needs_each": spec.replica.required.to_string(),
+            "needs_each": spec.replica.need().to_string(),
             "at_once": at_once,
             "after_others_left": eventually - at_once,
             "does_not_fit": count - eventually,

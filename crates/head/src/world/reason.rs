@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use mobula_spec::LabelSelector;
-
 use super::canary::Verdict;
+use super::group::Need;
 use super::{Resources, WorkerId};
 
 /// Why the plan holds an action.
@@ -25,9 +24,15 @@ pub enum Reason {
     /// Enough others answer.
     Replaced { answering: u32, target: u32 },
     /// There is no room to start the new one first.
-    NoRoomForSurge { needs: Resources },
+    NoRoomForSurge { needs: Need },
     /// Its worker is leaving and there is no room elsewhere, or no more time.
     WorkerLeaves(WorkerId),
+    /// Members of its gang are missing.
+    GangBroken { left: u32, size: u32 },
+    /// A worker that held a bundle of it is gone; the replacement comes first.
+    BundleLost(WorkerId),
+    /// Its worker is emptied; the replacement comes first.
+    Compaction { worker: WorkerId },
     /// It was never in a table, so nobody has to be waited for.
     NeverAnnounced,
     /// Every router serves from a table without it.
@@ -46,7 +51,9 @@ pub enum Reason {
     Waiting {
         placed: u32,
         target: u32,
-        needs: Resources,
+        needs: Need,
+        /// Of bundles and gangs; None: it is one piece.
+        fits: Option<Fits>,
         room: Room,
     },
     /// The head has just started and does not know yet what runs.
@@ -55,20 +62,32 @@ pub enum Reason {
     Canary(Verdict),
 }
 
-/// How much room there is for a replica that finds none.
+/// How far the parts of a replica, or of a gang, find room beside each other.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fits {
+    pub parts: usize,
+    pub of: usize,
+    /// The first one without room.
+    pub next: Resources,
+}
+
+/// How much room there is for what finds none.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Room {
     /// No worker takes replicas.
     NoWorkers,
     /// No worker has the labels that are asked for.
-    NoneWithLabels {
-        workers: usize,
-        labels: LabelSelector,
-    },
+    NoneWithLabels { workers: usize, labels: String },
     /// Every machine with room has as many as one may have.
     NodesFull { limit: u32 },
-    /// The most that one worker has free of what is short.
-    Best { workers: usize, free: Resources },
+    /// Each machine that it may be on has a part already, and may have no other.
+    NoOtherNode { nodes: usize },
+    /// The worker that lacks least.
+    Nearest {
+        workers: usize,
+        free: Resources,
+        lacks: Resources,
+    },
 }
 
 // === impl Reason ===
@@ -105,6 +124,17 @@ impl fmt::Display for Reason {
                 )
             }
             Reason::WorkerLeaves(worker) => write!(f, "worker {worker} leaves"),
+            Reason::GangBroken { left, size } => write!(
+                f,
+                "{left} of {size} replicas of its gang are left, which is restarted whole"
+            ),
+            Reason::BundleLost(worker) => write!(
+                f,
+                "worker {worker}, which held a bundle of it, is gone; the replacement comes first"
+            ),
+            Reason::Compaction { worker } => {
+                write!(f, "worker {worker} is emptied; the replacement comes first")
+            }
             Reason::NeverAnnounced => f.write_str("no router ever knew it"),
             Reason::RoutersMovedOn { table_version } => {
                 write!(f, "every router serves from table {table_version} or newer")
@@ -120,25 +150,17 @@ impl fmt::Display for Reason {
                 placed,
                 target,
                 needs,
+                fits,
                 room,
             } => {
                 write!(
                     f,
                     "waiting: {placed} of {target} replicas placed; needs {needs}, "
                 )?;
-                match room {
-                    Room::NoWorkers => f.write_str("no worker has joined"),
-                    Room::NoneWithLabels { workers, labels } => {
-                        write!(f, "none of {workers} worker(s) has the labels {labels}")
-                    }
-                    Room::NodesFull { limit } => write!(
-                        f,
-                        "max_replicas_per_node is {limit}, and every node with room has as many"
-                    ),
-                    Room::Best { workers, free } => {
-                        write!(f, "{free} free on the best of {workers} worker(s)")
-                    }
+                if let Some(Fits { parts, of, next }) = fits {
+                    write!(f, "{parts} of {of} bundles fit, for {next}: ")?;
                 }
+                write!(f, "{room}")
             }
             Reason::Canary(verdict) => write!(f, "{verdict}"),
             Reason::NotSynced { workers } => {
@@ -147,6 +169,37 @@ impl fmt::Display for Reason {
                     "waiting: {workers} worker(s) of before have not reported yet"
                 )
             }
+        }
+    }
+}
+
+// === impl Room ===
+
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Room::NoWorkers => f.write_str("no worker has joined"),
+            Room::NoneWithLabels { workers, labels } => {
+                write!(f, "none of {workers} worker(s) has the labels {labels}")
+            }
+            Room::NodesFull { limit } => write!(
+                f,
+                "max_replicas_per_node is {limit}, and every node with room has as many"
+            ),
+            Room::NoOtherNode { nodes } => {
+                write!(
+                    f,
+                    "all {nodes} node(s) where it may be have one of its bundles"
+                )
+            }
+            Room::Nearest {
+                workers,
+                free,
+                lacks,
+            } => write!(
+                f,
+                "{free} free on the nearest of {workers} worker(s), {lacks} short"
+            ),
         }
     }
 }

@@ -78,13 +78,18 @@ impl World {
                 deployment: report.deployment.clone(),
             };
             let serial = self.next_serial;
+            let known = self.remembered.remove(replica_id);
             let Some(deployment) = self.deployment_mut(&id) else {
                 continue;
             };
             if deployment.deleting || deployment.replicas.contains_key(replica_id) {
                 continue;
             }
-            let replica = adopted(deployment, worker, report, phase, serial);
+            let mut replica = adopted(deployment, worker, report, phase, serial);
+            if let Some(known) = known {
+                replica.reserved = known.reserved;
+                replica.gang = known.gang;
+            }
             if phase.is_answering() && deployment.is_current(&replica) {
                 deployment.starts.succeeded();
             }
@@ -293,6 +298,10 @@ impl World {
             if here.iter().any(|(_, phase)| phase.is_answering()) {
                 deployment.health_failed(how);
             }
+            if let Some(replica) = deployment.answering_with_bundle_on(worker) {
+                let why = format!("{how}; it held a bundle of replica {replica}");
+                deployment.health_failed(&why);
+            }
             for (replica, _) in here {
                 self.bury(&id, &replica);
             }
@@ -373,6 +382,8 @@ fn adopted(
     };
     Replica {
         worker: worker.id.clone(),
+        reserved: Vec::new(),
+        gang: None,
         spec,
         phase,
         assigned_version: Some(0),
@@ -384,6 +395,17 @@ fn adopted(
 // === impl Deployment ===
 
 impl Deployment {
+    /// A replica elsewhere that has a bundle on the worker.
+    fn answering_with_bundle_on(&self, worker: &WorkerId) -> Option<ReplicaId> {
+        let mut replicas = self.replicas.iter();
+        let found = replicas.find(|(_, replica)| {
+            replica.phase.is_answering()
+                && replica.worker != *worker
+                && replica.workers().any(|needed| needed == worker)
+        });
+        found.map(|(id, _)| id.clone())
+    }
+
     /// What replicas of the newest version do is counted. That a worker is lost is not their
     /// doing.
     fn count_failure(&mut self, replica_id: &ReplicaId, count: impl FnOnce(&mut Failures)) {

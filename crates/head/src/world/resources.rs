@@ -26,6 +26,9 @@ pub struct Resources(BTreeMap<String, u64>);
 // === impl Resources ===
 
 impl Resources {
+    /// None of anything.
+    pub const NONE: Resources = Resources(BTreeMap::new());
+
     /// The amounts of that many units each; negative and absurd amounts count as zero.
     pub fn from_units<'a>(units: impl IntoIterator<Item = (&'a str, f64)>) -> Resources {
         let mut resources = Resources::default();
@@ -66,6 +69,30 @@ impl Resources {
             let unlimited = name == MEMORY && !capacity.0.contains_key(MEMORY);
             unlimited || self.parts(name) >= *parts
         })
+    }
+
+    /// What is missing here of `need`; `capacity` says which resources are counted at all.
+    pub fn lacking(&self, need: &Resources, capacity: &Resources) -> Resources {
+        let counted = |name: &str| name != MEMORY || capacity.0.contains_key(MEMORY);
+        let lacks = need.0.iter().filter(|(name, _)| counted(name));
+        let lacks = lacks.map(|(name, parts)| (name, parts.saturating_sub(self.parts(name))));
+        let lacks = lacks.filter(|(_, parts)| *parts > 0);
+        Resources(lacks.map(|(name, parts)| (name.clone(), parts)).collect())
+    }
+
+    /// Nothing of anything.
+    pub fn is_empty(&self) -> bool {
+        self.0.values().all(|parts| *parts == 0)
+    }
+
+    /// Everything that there is some of.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// All amounts in one, to tell the large from the small.
+    pub fn total_parts(&self) -> u64 {
+        self.0.values().copied().fold(0, u64::saturating_add)
     }
 
     /// Adds amounts.

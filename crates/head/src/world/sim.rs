@@ -15,6 +15,7 @@ use super::resources::{CPU, GPU};
 use super::rollout::{surge, wave};
 use super::spec::{DeploySpec, Scope};
 use super::{Event, Resources, World, apply_all};
+use crate::documents::StoredIntent;
 
 pub struct Sim {
     pub world: World,
@@ -40,6 +41,8 @@ pub struct Sim {
 pub struct SimWorker {
     pub cpus: f64,
     pub gpus: f64,
+    /// Custom resources.
+    pub custom: BTreeMap<String, f64>,
     /// None: a machine of its own.
     pub node: Option<String>,
     pub labels: BTreeMap<String, String>,
@@ -57,6 +60,8 @@ pub struct SimReplica {
     pub config_version: String,
     pub state: ReportedState,
     pub message: String,
+    /// Requests in progress.
+    pub ongoing: u32,
 }
 
 /// Replicas of this code never start.
@@ -65,6 +70,13 @@ pub const BAD_CODE: &str = "bad";
 fn node_of(id: &str, worker: &SimWorker) -> String {
     let node = worker.node.clone();
     node.unwrap_or_else(|| format!("node-of-{id}"))
+}
+
+fn capacity(worker: &SimWorker) -> Resources {
+    let custom = worker.custom.iter();
+    let custom = custom.map(|(name, units)| (name.as_str(), *units));
+    let named = [(CPU, worker.cpus), (GPU, worker.gpus)];
+    Resources::from_units(named.into_iter().chain(custom))
 }
 
 /// Every worker of the simulation runs in a pod.
@@ -128,6 +140,7 @@ impl Sim {
         let now = at(self.now_ms);
         self.observe(Event::Tick);
         self.world.autoscale(now);
+        self.world.compact(now);
         self.world.notes.clear();
         let mut next = self.next_id;
         let mut new_id = || {
@@ -142,6 +155,7 @@ impl Sim {
         let taken_back = self.take_back();
         let before = self.world.published.assignments().clone();
         self.world.publish(now);
+        self.invariant_nothing_is_promised_twice();
         self.invariant_tables_name_only_ready_replicas();
         self.invariant_out_of_tables_before_dropped(&before);
         if !taken_back {
@@ -192,7 +206,7 @@ impl Sim {
                     state: replica.state,
                     message: replica.message.clone(),
                     start_time_s,
-                    ongoing_requests: 0,
+                    ongoing_requests: replica.ongoing,
                 };
                 (replica_id.clone(), report)
             })
@@ -204,7 +218,7 @@ impl Sim {
             pid: worker.pid,
             version: String::new(),
             data_addr: format!("unix:/{id}"),
-            capacity: Resources::from_units([(CPU, worker.cpus), (GPU, worker.gpus)]),
+            capacity: capacity(worker),
             assignment_version: worker.assignment.version,
             draining: worker.draining,
             draining_since_ms: None,
@@ -258,6 +272,7 @@ impl Sim {
                     config_version: assigned.config_version.clone(),
                     state: ReportedState::Starting,
                     message: String::new(),
+                    ongoing: 0,
                 });
         }
         worker.retired = assignment.retire;
@@ -418,6 +433,38 @@ impl Sim {
             "no rest after {ROUNDS_MAX} rounds: {:#?}",
             self.world.applications
         );
+    }
+
+    /// What replicas hold on a worker is never more than it has.
+    fn invariant_nothing_is_promised_twice(&self) {
+        let mut held: BTreeMap<&str, Resources> = BTreeMap::new();
+        for (_, deployment) in self.world.deployments() {
+            for replica in deployment.replicas.values() {
+                let own = held.entry(&replica.worker).or_default();
+                own.add(replica.spec.hosted());
+                for reservation in &replica.reserved {
+                    let there = held.entry(&reservation.worker).or_default();
+                    there.add(&reservation.resources);
+                }
+            }
+        }
+        for (id, worker) in &self.world.workers {
+            let held = held.remove(id.as_str()).unwrap_or_default();
+            let has_room = worker.capacity.has_room_for(&held, &worker.capacity);
+            assert!(has_room, "{held} on {id}, which has {}", worker.capacity);
+        }
+    }
+
+    /// Another head takes over: it knows what is stored, and everybody reports to it.
+    pub fn change_heads(&mut self, spec: DeploySpec) {
+        let stored = StoredIntent::of(&self.world).to_bytes();
+        let intent = StoredIntent::from_bytes(&stored).unwrap();
+        self.now_ms = 0;
+        self.world = World::new("head-node", self.world.published.table_version() + 1000);
+        self.observe(Event::Deploy(Box::new(spec)));
+        let groups = intent.groups.into_iter();
+        self.world.remembered = groups.map(|(id, group)| (id, group.remembered())).collect();
+        self.world.awaited_workers = intent.workers;
     }
 
     fn invariant_tables_name_only_ready_replicas(&self) {

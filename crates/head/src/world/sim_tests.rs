@@ -1,15 +1,19 @@
 //! Properties of the whole world under arbitrary events.
 
+use std::sync::Arc;
+
 use mobula_spec::Traffic;
 use proptest::prelude::*;
 
-use super::Event;
 use super::application_status::{AppState, status};
 use super::fixtures::{V1, Version, config, told_apart};
+use super::group::{self, Group};
 use super::health::is_right;
 use super::intent::Phase;
 use super::observed::ReportedState;
+use super::resources::CPU;
 use super::sim::{BAD_CODE, Sim};
+use super::{Event, Resources};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -119,7 +123,42 @@ fn short_steps() -> Traffic {
     }
 }
 
-fn run(sim: &mut Sim, op: &Op) {
+/// What replicas of each code are: another group is another code.
+type Groups = [u8; 3];
+
+fn groups() -> impl Strategy<Value = Groups> {
+    prop_oneof![
+        1 => Just([0, 0, 0]),
+        1 => [0..5u8, 0..5u8, 0..5u8],
+    ]
+}
+
+fn group(kind: u8) -> Group {
+    let cpu = Resources::from_units([(CPU, 1.0)]);
+    let bundles = vec![cpu.clone(), cpu];
+    let plain = Group::default();
+    match kind {
+        1 => Group { bundles, ..plain },
+        2 => Group {
+            bundles,
+            strategy: group::Strategy::StrictSpread,
+            ..plain
+        },
+        3 => Group {
+            gang_size: 2,
+            ..plain
+        },
+        4 => Group {
+            bundles,
+            strategy: group::Strategy::Spread,
+            gang_size: 2,
+            ..plain
+        },
+        _ => plain,
+    }
+}
+
+fn run(sim: &mut Sim, groups: Groups, op: &Op) {
     let worker = |sim: &Sim, index| nth(sim.workers.keys().cloned(), index).unwrap_or_default();
     let router = |sim: &Sim, index| nth(sim.routers.keys().cloned(), index).unwrap_or_default();
     match op {
@@ -134,7 +173,11 @@ fn run(sim: &mut Sim, op: &Op) {
             let mut app = told_apart("app", version);
             app.raw["traffic"] = (*traffic).into();
             if let Ok(built) = &mut app.built {
-                built.deployments[0].traffic = traffic.then(short_steps);
+                let deployment = &mut built.deployments[0];
+                deployment.traffic = traffic.then(short_steps);
+                let group = group(groups[usize::from(*code)]);
+                deployment.target = group.whole_gangs(deployment.target);
+                Arc::make_mut(&mut deployment.replica).group = group;
             }
             let mut spec = config(vec![app]);
             spec.revision = sim.world.revision + 1;
@@ -245,7 +288,9 @@ fn end_faults(sim: &mut Sim) {
             .and_modify(|worker| worker.connected = true);
         sim.report(&id);
     }
-    sim.add_worker(8.0);
+    // Two, for what may not be on one.
+    sim.add_worker(16.0);
+    sim.add_worker(16.0);
 }
 
 proptest! {
@@ -253,12 +298,13 @@ proptest! {
 
     #[test]
     fn with_rollback_a_config_that_ran_is_always_returned_to(
+        groups in groups(),
         ops in prop::collection::vec(op(), 0..120),
     ) {
         let mut sim = Sim::new();
         sim.rollback = true;
         for op in &ops {
-            run(&mut sim, op);
+            run(&mut sim, groups, op);
         }
         end_faults(&mut sim);
         sim.settle();
@@ -278,10 +324,13 @@ proptest! {
     }
 
     #[test]
-    fn after_faults_end_the_goal_is_reached(ops in prop::collection::vec(op(), 0..120)) {
+    fn after_faults_end_the_goal_is_reached(
+        groups in groups(),
+        ops in prop::collection::vec(op(), 0..120),
+    ) {
         let mut sim = Sim::new();
         for op in &ops {
-            run(&mut sim, op);
+            run(&mut sim, groups, op);
         }
         end_faults(&mut sim);
         sim.settle();

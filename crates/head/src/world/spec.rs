@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mobula_app::GrpcRoute;
+pub use mobula_spec::CompactionMode;
 use mobula_spec::{Budget, LabelSelector, Queueing, Traffic};
 use serde_json::Value;
 
 use super::Resources;
 use super::autoscale::schedule::Schedule;
+use super::group::Group;
 
 /// A config that was accepted.
 #[derive(Clone, Debug)]
@@ -49,6 +51,8 @@ pub struct Serving {
     pub ingress: Option<Ingress>,
     /// Percent.
     pub target_capacity: Option<f64>,
+    /// Whether workers are emptied.
+    pub compaction: CompactionMode,
 }
 
 /// What a router needs to know to listen.
@@ -219,8 +223,10 @@ pub struct ReplicaSpec {
     pub health_check_timeout_s: f64,
     /// Empty: not reachable over HTTP.
     pub route_prefix: String,
-    /// What it occupies on its worker.
+    /// What the replica itself needs; without a placement group that is what it reserves.
     pub required: Resources,
+    /// What it reserves and with whom it stands and falls.
+    pub group: Group,
 }
 
 // === impl DeploymentSpec ===

@@ -15,8 +15,24 @@ pub struct Supply {
     pub leaving: BTreeMap<String, u64>,
     /// Of those, the ones that stay when they are empty, and may be used again.
     pub resting: BTreeSet<String>,
+    /// Pods that would be taken away if they were empty.
+    pub releasable: BTreeSet<String>,
     /// Why no more workers come; empty: nothing is in the way.
     pub trouble: String,
+}
+
+/// Parts without room that are counted; a provisioner is not asked for more at once.
+const UNPLACED_MAX: usize = 10_000;
+
+/// What a plan found no room for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Shortage {
+    /// Needs that found no room, each of one worker.
+    pub unplaced: Vec<Resources>,
+    /// The same of groups that need a machine for each.
+    pub apart: Vec<Vec<Resources>>,
+    /// Workers whose room is kept in mind for what waits for the rest of its room.
+    pub held: BTreeSet<WorkerId>,
 }
 
 /// What workers are needed for, and how those that exist are doing.
@@ -24,8 +40,10 @@ pub struct Supply {
 pub struct Demand {
     /// False: the head does not know yet what runs, so nothing may be concluded.
     pub synced: bool,
-    /// Needs of replicas that found no room, one each.
+    /// Needs that found no room, each of one worker.
     pub unplaced: Vec<Resources>,
+    /// The same of groups that need a machine for each.
+    pub apart: Vec<Vec<Resources>>,
     /// Workers in pods, by pod.
     pub workers: BTreeMap<String, PodWorker>,
 }
@@ -33,7 +51,7 @@ pub struct Demand {
 /// The worker in a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodWorker {
-    /// Replicas that exist there or are about to.
+    /// Replicas that are there, are about to be, or hold room there.
     pub replicas: usize,
     /// What they need.
     pub used: Resources,
@@ -85,17 +103,27 @@ impl World {
     }
 
     /// What the provisioner shall know; nothing for one that makes nothing on demand.
-    pub fn demand(&self, unplaced: &[Resources], now: Now) -> Demand {
+    pub fn demand(&self, shortage: &Shortage, now: Now) -> Demand {
         if !self.supply.on_demand {
             return Demand::default();
         }
         let mut assigned: BTreeMap<&WorkerId, (usize, Resources)> = BTreeMap::new();
         for (_, deployment) in self.deployments() {
             for replica in deployment.replicas.values() {
-                let (count, used) = assigned.entry(&replica.worker).or_default();
-                *count += 1;
-                used.add(&replica.spec.required);
+                for worker in replica.workers() {
+                    assigned.entry(worker).or_default().0 += 1;
+                }
+                let own = assigned.entry(&replica.worker).or_default();
+                own.1.add(replica.spec.hosted());
+                for reservation in &replica.reserved {
+                    let there = assigned.entry(&reservation.worker).or_default();
+                    there.1.add(&reservation.resources);
+                }
             }
+        }
+        // What waits for the rest of its room would not find this again.
+        for worker in &shortage.held {
+            assigned.entry(worker).or_default().0 += 1;
         }
         let in_pods = self.workers.values().filter_map(|worker| {
             let (count, used) = assigned.remove(&worker.id).unwrap_or_default();
@@ -110,8 +138,34 @@ impl World {
         });
         Demand {
             synced: self.is_synced(now),
-            unplaced: unplaced.to_vec(),
+            unplaced: shortage.unplaced.clone(),
+            apart: shortage.apart.clone(),
             workers: in_pods.collect(),
+        }
+    }
+}
+
+// === impl Shortage ===
+
+impl Shortage {
+    /// Nobody counts any further.
+    pub fn is_full(&self) -> bool {
+        self.unplaced.len() + self.apart.len() >= UNPLACED_MAX
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.unplaced.is_empty() && self.apart.is_empty()
+    }
+
+    pub fn ask<'a>(&mut self, needs: impl Iterator<Item = &'a Resources>) {
+        let left = UNPLACED_MAX.saturating_sub(self.unplaced.len());
+        self.unplaced.extend(needs.take(left).cloned());
+    }
+
+    /// Each on another machine.
+    pub fn ask_apart(&mut self, needs: Vec<&Resources>) {
+        if !needs.is_empty() && !self.is_full() {
+            self.apart.push(needs.into_iter().cloned().collect());
         }
     }
 }

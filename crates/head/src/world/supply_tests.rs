@@ -6,7 +6,7 @@ use super::fixtures::{V1, Version, application, at, config};
 use super::observed::ReportedState;
 use super::resources::CPU;
 use super::sim::Sim;
-use super::supply::Supply;
+use super::supply::{Shortage, Supply};
 use super::{Event, Resources};
 
 const KEEP_MS: u64 = 30_000;
@@ -47,7 +47,10 @@ fn an_evicted_pod_keeps_its_replica_and_asks_for_room_until_another_pod_is_there
     assert!(sim.world.workers["worker1"].draining, "before it says so");
     let plan = sim.head_step();
     assert!(plan.is_empty(), "nothing to do but wait: {plan}");
-    assert_eq!(plan.unplaced, [Resources::from_units([(CPU, 1.0)])]);
+    assert_eq!(
+        plan.shortage.unplaced,
+        [Resources::from_units([(CPU, 1.0)])]
+    );
     let new = sim.add_worker(1.0);
     let plan = sim.head_step().to_string();
     assert!(
@@ -55,7 +58,7 @@ fn an_evicted_pod_keeps_its_replica_and_asks_for_room_until_another_pod_is_there
         "{plan}"
     );
     sim.settle();
-    let demand = sim.world.demand(&[], at(sim.now_ms));
+    let demand = sim.world.demand(&Shortage::default(), at(sim.now_ms));
     let old = demand.workers.get("pod-of-worker1");
     assert!(old.is_none_or(|worker| worker.replicas == 0));
     assert_eq!(demand.workers[&format!("pod-of-{new}")].replicas, 1);
@@ -77,7 +80,7 @@ fn an_evicted_pods_replicas_leave_when_its_time_is_up() {
 fn a_new_version_asks_for_no_room_beyond_what_it_has() {
     let mut sim = one_full_worker();
     deploy(&mut sim, Version { code: "v2", ..V1 });
-    assert!(sim.head_step().unplaced.is_empty());
+    assert!(sim.head_step().shortage.unplaced.is_empty());
 }
 
 #[test]
@@ -85,7 +88,7 @@ fn replicas_without_room_are_counted_and_the_trouble_is_told_with_the_wait() {
     let mut sim = one_full_worker();
     sim.observe(supply(&[], "Kubernetes: exceeded quota"));
     deploy(&mut sim, Version { target: 4, ..V1 });
-    assert_eq!(sim.head_step().unplaced.len(), 3);
+    assert_eq!(sim.head_step().shortage.unplaced.len(), 3);
     let message = &sim.world.applications["app"].deployments["D"]
         .status
         .message;
@@ -102,7 +105,7 @@ fn a_pod_that_is_gone_takes_its_worker_along_at_once() {
     assert_eq!(sim.world.workers.len(), 1);
     sim.observe(Event::PodGone("pod-of-worker1".to_owned()));
     assert!(sim.world.workers.is_empty());
-    assert_eq!(sim.head_step().unplaced.len(), 1);
+    assert_eq!(sim.head_step().shortage.unplaced.len(), 1);
 }
 
 #[test]
@@ -122,7 +125,10 @@ fn a_resting_pod_gives_its_replica_away_is_not_retired_and_may_be_used_again() {
     sim.observe(resting(&["pod-of-worker1"]));
     let new = sim.add_worker(1.0);
     sim.settle();
-    let workers = sim.world.demand(&[], at(sim.now_ms)).workers;
+    let workers = sim
+        .world
+        .demand(&Shortage::default(), at(sim.now_ms))
+        .workers;
     assert_eq!(workers["pod-of-worker1"].replicas, 0);
     assert_eq!(workers[&format!("pod-of-{new}")].replicas, 1);
     let retire = |sim: &Sim| {

@@ -290,6 +290,16 @@ workerGroups:
             ("cpus: 1", "cpus: 0", "resources.cpus: 0, must be above 0"),
             (
                 "cpus: 1",
+                "cpus: 1, custom: {ssd: 0}",
+                "resources.custom.ssd: 0, must be above 0",
+            ),
+            (
+                "cpus: 1",
+                "cpus: 1, custom: {GPU: 1}",
+                "resources.custom: 'GPU' cannot be the name",
+            ),
+            (
+                "cpus: 1",
                 "cpus: 1, memory: 4gb",
                 "resources.memory: \"4gb\", allowed are",
             ),

@@ -348,10 +348,15 @@ impl Shell {
                 ours.then(|| (uid.clone(), OWN_REPLACE_MS_MAX))
             }
         });
+        let releasable = seen.objects.iter().filter(|(_, pod)| {
+            let mut groups = self.keeper.groups.iter();
+            groups.any(|group| group.name == pod.group && survey.count(&group.name) > group.min)
+        });
         let supply = Supply {
             on_demand: true,
             leaving: leaving.collect(),
             resting: self.ledger.resting().clone(),
+            releasable: releasable.map(|(uid, _)| uid.clone()).collect(),
             trouble: trouble(
                 &seen.trouble,
                 &self.ledger,

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::groups::Group;
-use super::template::WORKER_CONTAINER;
+use super::template::{WORKER_CONTAINER, custom};
 use crate::world::Resources;
 use crate::world::resources::{CPU, GPU};
 
@@ -116,15 +116,18 @@ fn add_env(container: &mut Value, group: &Group) {
             group.template.resources.units(GPU).to_string(),
         ),
         ("MOBULA_MEMORY", group.template.memory_bytes.to_string()),
+        (
+            "MOBULA_RESOURCES",
+            custom_resources(&group.template.resources),
+        ),
     ];
+    let offers = offers.into_iter().filter(|(_, value)| !value.is_empty());
     let given = container["env"].as_array().cloned().unwrap_or_default();
     let is_given = |name: &str| given.iter().any(|entry| entry["name"] == name);
     let facts = facts
         .into_iter()
         .map(|(name, source)| (name, json!({"name": name, "valueFrom": source})));
-    let offers = offers
-        .into_iter()
-        .map(|(name, value)| (name, json!({"name": name, "value": value})));
+    let offers = offers.map(|(name, value)| (name, json!({"name": name, "value": value})));
     let mut env: Vec<Value> = facts
         .chain(offers)
         .filter(|(name, _)| !is_given(name))
@@ -132,6 +135,14 @@ fn add_env(container: &mut Value, group: &Group) {
         .collect();
     env.extend(given.iter().cloned());
     container["env"] = env.into();
+}
+
+/// As `mobula worker --resources` reads them.
+fn custom_resources(resources: &Resources) -> String {
+    let pairs: Vec<String> = custom(resources)
+        .map(|(name, units)| format!("{name}={units}"))
+        .collect();
+    pairs.join(",")
 }
 
 fn object(value: Option<&Value>) -> Map<String, Value> {
@@ -193,6 +204,21 @@ workerGroups:
             Some((1u64 << 30).to_string().into())
         );
         assert_eq!(value("MOBULA_POD_UID"), Some(Value::Null));
+        assert_eq!(value("MOBULA_RESOURCES"), None);
+    }
+
+    #[test]
+    fn a_worker_is_told_of_the_custom_resources_of_its_group() {
+        let file = FILE.replace("cpus: 1.5", "cpus: 1.5, custom: {ssd: 2, license: 0.5}");
+        let group = &parse(&file).unwrap()[0];
+        assert_eq!(
+            custom_resources(&group.template.resources),
+            "license=0.5,ssd=2"
+        );
+        let plain = &parse(FILE).unwrap()[0].template;
+        assert_ne!(group.template.generation, plain.generation);
+        let carried = Template::from_carried(&group.template.carried(), "g").unwrap();
+        assert_eq!(carried.resources, group.template.resources);
     }
 
     #[test]

@@ -93,6 +93,12 @@ impl Planner<'_> {
     /// Makes pods for the replicas that no pod has room for, the best group first.
     fn meet_demand(&mut self) {
         let mut fresh: Vec<(usize, Resources)> = Vec::new();
+        for needs in &self.survey.unmet_apart {
+            // Each its own pod, whatever room the others have.
+            for need in needs {
+                fresh.extend(self.create_for(need));
+            }
+        }
         for need in &self.survey.unmet {
             let room = fresh.iter_mut().find(|(group, free)| {
                 free.has_room_for(need, &self.groups[*group].template.resources)
@@ -101,14 +107,18 @@ impl Planner<'_> {
                 free.take(need);
                 continue;
             }
-            if let Some(index) = self.group_for(need) {
-                let group = &self.groups[index];
-                let mut free = group.template.resources.clone();
-                free.take(need);
-                fresh.push((index, free));
-                self.create(group, Reason::NoRoom { need: need.clone() });
-            }
+            fresh.extend(self.create_for(need));
         }
+    }
+
+    /// A pod for the need, and what room it has left.
+    fn create_for(&mut self, need: &Resources) -> Option<(usize, Resources)> {
+        let index = self.group_for(need)?;
+        let group = &self.groups[index];
+        let mut free = group.template.resources.clone();
+        free.take(need);
+        self.create(group, Reason::NoRoom { need: need.clone() });
+        Some((index, free))
     }
 
     /// The group whose pod the need gets: by priority, then one without GPUs that nobody asked
@@ -200,7 +210,8 @@ impl Planner<'_> {
 
     /// Whether somebody waits for the pod, or would if it had a node.
     fn is_wanted(&self, uid: &str, group: &Group) -> bool {
-        let mut unmet = self.survey.unmet.iter();
+        let apart = self.survey.unmet_apart.iter().flatten();
+        let mut unmet = self.survey.unmet.iter().chain(apart);
         let fits = |need| {
             group
                 .template

@@ -44,6 +44,16 @@ fn a_full_group_passes_the_demand_on_and_gpus_go_to_who_needs_them() {
 }
 
 #[test]
+fn needs_that_may_not_share_a_machine_get_a_pod_each() {
+    let mut model = Model::new();
+    model.demand.apart = vec![vec![cpus(1.0); 3]];
+    model.demand.unplaced = vec![cpus(1.0); 2];
+    model.pass();
+    assert_eq!(model.count("small"), 3, "which have room for the others");
+    assert!(model.pass().is_empty(), "what is on its way counts");
+}
+
+#[test]
 fn a_need_that_no_pod_could_hold_makes_none() {
     let mut model = Model::new();
     model.settle();

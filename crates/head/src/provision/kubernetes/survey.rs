@@ -45,6 +45,8 @@ pub struct Survey {
     pub unschedulable: BTreeSet<String>,
     /// Needs that no pod on its way will meet, the largest first.
     pub unmet: Vec<Resources>,
+    /// The same of groups that need a pod for each; the pods on their way are spoken for.
+    pub unmet_apart: Vec<Vec<Resources>>,
 }
 
 /// Room in a pod that is on its way.
@@ -94,6 +96,9 @@ impl Survey {
                 coming.push(Coming::new(groups, group, None));
             }
         }
+        for needs in &demand.apart {
+            survey.put_apart(groups, &mut coming, needs);
+        }
         survey.pack(groups, coming, &demand.unplaced);
         survey
     }
@@ -112,6 +117,29 @@ impl Survey {
     /// Pods of the group that count towards min and max.
     pub fn count(&self, group: &str) -> u32 {
         self.counted.get(group).copied().unwrap_or(0)
+    }
+
+    /// Puts needs that must not share a pod into the pods on their way.
+    fn put_apart(&mut self, groups: &[Group], coming: &mut [Coming], needs: &[Resources]) {
+        let mut taken = BTreeSet::new();
+        let mut unmet = Vec::new();
+        for need in needs {
+            let rooms = coming.iter_mut().enumerate();
+            let mut rooms = rooms.filter(|(index, room)| {
+                let has = &groups[room.group].template.resources;
+                !taken.contains(index) && room.free.has_room_for(need, has)
+            });
+            if let Some((index, room)) = rooms.next() {
+                room.free.take(need);
+                room.used = true;
+                taken.insert(index);
+            } else {
+                unmet.push(need.clone());
+            }
+        }
+        if !unmet.is_empty() {
+            self.unmet_apart.push(unmet);
+        }
     }
 
     /// Puts the needs into the pods on their way, the largest need first, where it fits first.

@@ -1,6 +1,8 @@
 //! What the pods of a group are made from, and what one of them offers. Pure; every mistake is told
 //! with the field, what is wrong and what is allowed.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -45,6 +47,9 @@ pub struct RawResources {
     gpus: f64,
     #[serde(default)]
     memory: Value,
+    /// What replicas may ask for as `resources`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    custom: BTreeMap<String, f64>,
 }
 
 /// How a pod carries its template along.
@@ -85,6 +90,9 @@ impl Template {
                 cpus: self.resources.units(CPU),
                 gpus: self.resources.units(GPU),
                 memory: self.memory_bytes.into(),
+                custom: custom(&self.resources)
+                    .map(|(name, units)| (name.to_owned(), units))
+                    .collect(),
             },
             template: self.pod.clone(),
         };
@@ -126,11 +134,34 @@ fn resources(raw: &RawResources, memory_bytes: u64) -> Result<Resources, String>
     if !(raw.gpus.is_finite() && raw.gpus >= 0.0) {
         return Err(format!("resources.gpus: {}, must be 0 or more", raw.gpus));
     }
-    Ok(Resources::from_units([
+    let named = [
         (CPU, raw.cpus),
         (GPU, raw.gpus),
         (MEMORY, memory_bytes as f64),
-    ]))
+    ];
+    for (name, amount) in &raw.custom {
+        if named.iter().any(|(reserved, _)| reserved == name) || name.contains(['=', ',']) {
+            return Err(format!(
+                "resources.custom: '{name}' cannot be the name of a resource of its own"
+            ));
+        }
+        if !(amount.is_finite() && *amount > 0.0) {
+            return Err(format!(
+                "resources.custom.{name}: {amount}, must be above 0"
+            ));
+        }
+    }
+    let custom = raw.custom.iter();
+    let custom = custom.map(|(name, amount)| (name.as_str(), *amount));
+    Ok(Resources::from_units(named.into_iter().chain(custom)))
+}
+
+/// The resources that have no name of their own in the file.
+pub fn custom(resources: &Resources) -> impl Iterator<Item = (&str, f64)> {
+    let named = [CPU, GPU, MEMORY];
+    resources
+        .iter()
+        .filter(move |(name, _)| !named.contains(name))
 }
 
 /// The template with what we rely on, and the seconds that a pod gets to end.

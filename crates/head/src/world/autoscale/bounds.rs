@@ -20,6 +20,8 @@ pub struct Capacity {
 pub struct Bounds {
     pub least: u32,
     pub most: u32,
+    /// Counts are multiples of it: the size of a gang.
+    pub step: u32,
 }
 
 // === impl Capacity ===
@@ -53,6 +55,19 @@ impl Bounds {
         Bounds {
             least: scaled_count(least, capacity.percent).min(most),
             most,
+            step: 1,
+        }
+    }
+
+    /// The same for gangs of that size: whole ones, at least one where any replica may run.
+    pub fn in_steps_of(self, step: u32) -> Bounds {
+        let step = step.max(1);
+        let up = |count: u32| count.div_ceil(step).saturating_mul(step);
+        let most = (self.most - self.most % step).max(up(self.most.min(1)));
+        Bounds {
+            least: up(self.least).min(most),
+            most,
+            step,
         }
     }
 
@@ -66,7 +81,9 @@ impl Bounds {
     }
 
     pub fn clamp(self, count: u32) -> u32 {
-        count.clamp(self.least, self.most)
+        let step = self.step.max(1);
+        let whole = count.div_ceil(step).saturating_mul(step);
+        whole.clamp(self.least, self.most)
     }
 }
 
@@ -95,6 +112,23 @@ mod tests {
         let again = [(Some(20.0), true), (Some(10.0), false), (Some(30.0), false)];
         assert_eq!(of(&again), UP);
         assert_eq!(of(&[(Some(20.0), true), (None, false)]), None);
+    }
+
+    #[test]
+    fn counts_of_gangs_are_whole_gangs() {
+        let autoscaling = Autoscaling {
+            min_replicas: 1,
+            max_replicas: 7,
+            ..Autoscaling::for_tests()
+        };
+        let bounds = Bounds::of(&autoscaling, Capacity::default()).in_steps_of(3);
+        assert_eq!((bounds.least, bounds.most), (3, 6));
+        assert_eq!(
+            [0, 1, 4, 6, 7].map(|count| bounds.clamp(count)),
+            [3, 3, 6, 6, 6]
+        );
+        let of_eight = Bounds::of(&autoscaling, Capacity::default()).in_steps_of(8);
+        assert_eq!((of_eight.least, of_eight.most), (8, 8));
     }
 
     #[test]

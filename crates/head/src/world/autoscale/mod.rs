@@ -190,7 +190,7 @@ fn granted(
     let mut spent = Cost::default();
     let mut claims = Vec::new();
     for (name, deployment) in deployments {
-        let cost = Cost::of(&deployment.spec.replica.required);
+        let cost = Cost::of(&deployment.spec.replica.reserves());
         match wanted.get(name) {
             Some(found) => claims.push((
                 name,
@@ -207,7 +207,13 @@ fn granted(
     }
     let (names, claims): (Vec<&String>, Vec<Claim>) = claims.into_iter().unzip();
     let counts = share(budget, spent, &claims);
-    names.into_iter().cloned().zip(counts).collect()
+    let whole = names.iter().zip(counts).map(|(name, count)| {
+        // What is left of a budget may be less than a gang.
+        let deployment = deployments.get(*name);
+        let size = deployment.map_or(1, |d| d.spec.replica.group.gang_size.max(1));
+        ((*name).clone(), count - count % size)
+    });
+    whole.collect()
 }
 
 // === impl Deployment ===
@@ -221,6 +227,7 @@ impl Deployment {
         let autoscaling = self.spec.autoscaling.as_ref()?;
         let scheduled = autoscaling.schedule.minimum_at(now.unix_s);
         let bounds = Bounds::of(autoscaling, capacity).raised_to(scheduled, capacity);
+        let bounds = bounds.in_steps_of(self.spec.replica.group.gang_size);
         // A canary comes on top of the count, whatever it is.
         let canary = self.canary.as_ref().filter(|canary| canary.is_shared());
         let running = self.replicas.values().filter(|replica| {
@@ -318,13 +325,15 @@ impl Autoscaler {
         if replicas < target && !may_shrink {
             return None;
         }
-        match judge(autoscaling, timer, target, replicas, now_ms) {
+        // In gangs: the last one takes the longer delay.
+        let gangs = |replicas: u32| replicas / bounds.step.max(1);
+        match judge(autoscaling, timer, gangs(target), gangs(replicas), now_ms) {
             Verdict::Stay => None,
             Verdict::Wait(timer) => {
                 self.timer = Some(timer);
                 None
             }
-            Verdict::Scale(to) => Some((to, cause)),
+            Verdict::Scale(to) => Some((to * bounds.step.max(1), cause)),
         }
     }
 
@@ -399,7 +408,7 @@ impl std::fmt::Display for Cause {
                 f,
                 "{wanted} are wanted, the application's budget (mobula.autoscaling) has no more"
             ),
-            Cause::Bounds(Bounds { least, most }) => {
+            Cause::Bounds(Bounds { least, most, .. }) => {
                 write!(f, "between {least} and {most} are allowed")
             }
         }

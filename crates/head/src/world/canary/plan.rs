@@ -102,7 +102,7 @@ fn stable(deployment: &Deployment, canary: &Canary) -> Deployment {
 /// The new version alone, as a small deployment.
 fn fresh(deployment: &Deployment, canary: &Canary, needed: u32) -> Deployment {
     let mut fresh = deployment.clone();
-    fresh.target = needed;
+    fresh.target = deployment.spec.replica.group.whole_gangs(needed);
     fresh.canary = None;
     fresh.replicas.retain(|_, replica| canary.is_of(replica));
     if needed == 0 {

@@ -393,7 +393,7 @@ fn without_room_the_canary_waits_and_nobody_leaves_for_it() {
     assert!(
         message(&sim).ends_with(
             "0 of 1 new replicas answer\nwaiting: 0 of 1 replicas placed; needs 1 CPU, nothing free \
-             on the best of 1 worker(s)"
+             on the nearest of 1 worker(s), 1 CPU short"
         ),
         "{}",
         message(&sim)
