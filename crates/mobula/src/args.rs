@@ -87,6 +87,9 @@ pub struct RunArgs {
     /// GPUs that replicas may ask for, over all workers
     #[arg(long, default_value_t = 0.0)]
     pub num_gpus: f64,
+    /// name=amount pairs that replicas may ask for as `resources`, over all workers
+    #[arg(long, value_parser = amount, value_delimiter = ',')]
+    pub resources: Vec<(String, f64)>,
     #[command(flatten)]
     pub ray: RayVersionArgs,
     #[command(flatten)]
@@ -236,6 +239,9 @@ pub struct WorkerArgs {
     /// Bytes of memory that replicas may ask for; 0: no limit
     #[arg(long, env = "MOBULA_MEMORY", default_value_t = 0)]
     pub memory: u64,
+    /// name=amount pairs that replicas may ask for as `resources`
+    #[arg(long, env = "MOBULA_RESOURCES", value_parser = amount, value_delimiter = ',')]
+    pub resources: Vec<(String, f64)>,
     /// The pod that this process runs in, by its uid
     #[arg(long, env = "MOBULA_POD_UID", hide = true)]
     pub pod_uid: Option<String>,
@@ -387,6 +393,20 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// A resource that is neither CPU, GPU nor memory, and how much there is of it.
+fn amount(text: &str) -> Result<(String, f64), String> {
+    let (name, units) = key_value(text)?;
+    for (reserved, flag) in [("CPU", "--cpus"), ("GPU", "--gpus"), ("memory", "--memory")] {
+        if name == reserved {
+            return Err(format!("{name} is what {flag} says"));
+        }
+    }
+    let amount: Option<f64> = units.parse().ok();
+    let amount = amount.filter(|amount| amount.is_finite() && *amount > 0.0);
+    let amount = amount.ok_or_else(|| format!("{name} must be a number above 0, got '{units}'"))?;
+    Ok((name, amount))
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -412,6 +432,28 @@ mod tests {
         ];
         assert_eq!(args.labels, pairs);
         assert!(parse("zone").is_err());
+    }
+
+    #[test]
+    fn resources_are_amounts_of_what_has_no_flag_of_its_own() {
+        let parse = |resources: &str| {
+            let start = ["mobula", "worker", "--join", "unix:/h", "--resources"];
+            Cli::try_parse_from(start.iter().chain([&resources]))
+        };
+        let Command::Worker(args) = parse("ssd=2,license=0.5").unwrap().command else {
+            unreachable!("the command is worker");
+        };
+        let pairs = [("ssd".to_owned(), 2.0), ("license".to_owned(), 0.5)];
+        assert_eq!(args.resources, pairs);
+        for (wrong, says) in [
+            ("ssd", "'ssd' is not key=value"),
+            ("ssd=0", "ssd must be a number above 0, got '0'"),
+            ("ssd=many", "ssd must be a number above 0, got 'many'"),
+            ("GPU=1", "GPU is what --gpus says"),
+        ] {
+            let error = parse(wrong).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
     }
 
     #[test]

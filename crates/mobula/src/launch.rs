@@ -33,7 +33,7 @@ pub fn worker_command(
         LogFormat::Text => "text",
         LogFormat::Json => "json",
     };
-    let fixed: Vec<(&str, String)> = vec![
+    let mut fixed: Vec<(&str, String)> = vec![
         ("--log", log.log.clone()),
         ("--log-format", format.to_owned()),
         ("--join", head.to_string()),
@@ -41,6 +41,9 @@ pub fn worker_command(
         ("--gpus", (args.num_gpus / share).to_string()),
         ("--parent-pid", std::process::id().to_string()),
     ];
+    for (name, amount) in &args.resources {
+        fixed.push(("--resources", format!("{name}={}", amount / share)));
+    }
     let sockets = sockets.to_owned();
     let arguments = move |launch: Launch| {
         // A new name for each start: a socket of a process that is still draining stays its own.

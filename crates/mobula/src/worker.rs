@@ -1,6 +1,6 @@
 //! `mobula worker`: wiring of the worker role.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use mobula_process::access::is_private;
@@ -55,7 +55,7 @@ pub async fn run(args: WorkerArgs) -> Result<()> {
             cpus: args.cpus,
             gpus: args.gpus,
             memory_bytes: args.memory,
-            custom: HashMap::new(),
+            custom: args.resources.into_iter().collect(),
         },
         labels,
         registry: crate::registry(),

@@ -102,6 +102,7 @@ pub fn entry(name: &str, kind: Kind, number: u64, rng: &mut Rng) -> Value {
         "health_check_period_s": 2.0,
         "ray_actor_options": {"num_cpus": 1.0},
     });
+    let gang_size = grouped(&mut deployment, rng);
     if rng.percent(50) {
         let settings = if rng.percent(15) { "bad" } else { "good" };
         deployment["user_config"] = json!({"settings": settings, "number": number});
@@ -112,7 +113,7 @@ pub fn entry(name: &str, kind: Kind, number: u64, rng: &mut Rng) -> Value {
         deployment["max_ongoing_requests"] = json!(rng.range(4, 8));
         deployment["autoscaling_config"] = json!({
             "min_replicas": rng.range(0, 2),
-            "max_replicas": rng.range(3, 6),
+            "max_replicas": rng.range(3, 6) * gang_size,
             "target_ongoing_requests": 2.0,
             "upscale_delay_s": 2.0,
             "downscale_delay_s": 8.0,
@@ -120,7 +121,7 @@ pub fn entry(name: &str, kind: Kind, number: u64, rng: &mut Rng) -> Value {
         });
         deployment["mobula"] = json!({"autoscaling": scaling(rng)});
     } else {
-        deployment["num_replicas"] = json!(rng.range(1, 5));
+        deployment["num_replicas"] = json!(replicas(gang_size, rng));
     }
     let external = name == "scaled";
     let mut entry = json!({
@@ -171,7 +172,9 @@ pub fn settled(name: &str, number: u64, rng: &mut Rng) -> Value {
     deployment["user_config"] = json!({"settings": "good"});
     deployment["max_ongoing_requests"] = json!(rng.range(4, 8));
     if deployment.get("num_replicas").is_some() {
-        deployment["num_replicas"] = json!(rng.range(2, 5));
+        let gang_size = deployment["gang_scheduling_config"]["gang_size"].as_u64();
+        let count = rng.range(2, 5).next_multiple_of(gang_size.unwrap_or(1));
+        deployment["num_replicas"] = json!(count);
     }
     // What the clock says would change a count under a steady load.
     let schedule = deployment.pointer_mut("/mobula/autoscaling/schedule/0");
@@ -203,9 +206,34 @@ pub fn changed(entry: &Value, number: u64, rng: &mut Rng) -> Value {
     if rng.percent(50) {
         deployment["user_config"] = json!({"settings": "good", "number": number});
     } else if deployment.get("num_replicas").is_some() {
-        deployment["num_replicas"] = json!(rng.range(1, 5));
+        let gang_size = deployment["gang_scheduling_config"]["gang_size"].as_u64();
+        deployment["num_replicas"] = json!(replicas(gang_size.unwrap_or(1), rng));
     }
     entry
+}
+
+/// Some are in gangs, some have bundles; the size of the gangs.
+fn grouped(deployment: &mut Value, rng: &mut Rng) -> u64 {
+    match rng.range(0, 8) {
+        0 => {
+            let strategy = ["PACK", "SPREAD"][rng.range(0, 2) as usize];
+            deployment["gang_scheduling_config"] =
+                json!({"gang_size": 2, "gang_placement_strategy": strategy});
+            return 2;
+        }
+        1 => {
+            let all = ["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"];
+            deployment["placement_group_bundles"] = json!([{"CPU": 1.0}, {"CPU": 0.5}]);
+            deployment["placement_group_strategy"] = json!(all[rng.range(0, 4) as usize]);
+        }
+        _ => {}
+    }
+    1
+}
+
+/// Whole gangs.
+fn replicas(gang_size: u64, rng: &mut Rng) -> u64 {
+    rng.range(1, 5).next_multiple_of(gang_size)
 }
 
 /// A whole document.

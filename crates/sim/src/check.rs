@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mobula_head::world::{Resources, World};
 use mobula_proto::v1;
 use mobula_router::limits::REPEATS_MAX;
 
@@ -122,6 +123,30 @@ impl Check {
 
     pub fn ready(&mut self, replica: &str) {
         self.ready.insert(replica.to_owned());
+    }
+
+    /// What a head promised on each worker, whoever asked for it.
+    pub fn promised(&mut self, world: &World) {
+        let mut held: BTreeMap<&str, Resources> = BTreeMap::new();
+        for (_, deployment) in world.deployments() {
+            for replica in deployment.replicas.values() {
+                let own = held.entry(&replica.worker).or_default();
+                own.add(replica.spec.hosted());
+                for reservation in &replica.reserved {
+                    let there = held.entry(&reservation.worker).or_default();
+                    there.add(&reservation.resources);
+                }
+            }
+        }
+        for (id, held) in held {
+            let Some(worker) = world.workers.get(id) else {
+                continue;
+            };
+            if !worker.capacity.has_room_for(&held, &worker.capacity) {
+                let text = format!("{held} on {id}, which has {}", worker.capacity);
+                self.violated("no_worker_is_promised_twice", &text);
+            }
+        }
     }
 
     pub fn published(&mut self, table: &v1::RouteTable) {

@@ -9,8 +9,9 @@ use mobula_head::provision::kubernetes::ledger::Ledger;
 use mobula_head::provision::kubernetes::plan::plan;
 use mobula_head::provision::kubernetes::pods::{PodView, Pods, Stage};
 use mobula_head::provision::kubernetes::survey::Survey;
-use mobula_head::world::Event as Seen;
+use mobula_head::world::intent::Replica;
 use mobula_head::world::supply::{Demand, Supply};
+use mobula_head::world::{Event as Seen, World};
 
 use crate::cluster::{Cluster, Event, WORKERS};
 use crate::net::Node;
@@ -108,6 +109,7 @@ impl Keeper {
             leaving: leaving.collect(),
             resting: self.ledger.resting().clone(),
             trouble: trouble.join("; "),
+            ..Supply::default()
         };
         if supply != self.supply {
             self.supply.clone_from(&supply);
@@ -341,9 +343,15 @@ impl Cluster {
         self.schedule_pods();
     }
 
-    /// Pods without replicas go.
-    pub fn pod_unrest(&self) -> Option<String> {
-        let idle = |w: &usize| self.workers[*w].replicas.is_empty();
+    /// Pods without replicas go, but for those that hold bundles.
+    pub fn pod_unrest(&self, world: &World) -> Option<String> {
+        let deployments = world.deployments().map(|(_, deployment)| deployment);
+        let replicas = deployments.flat_map(|deployment| deployment.replicas.values());
+        let needed: BTreeSet<&String> = replicas.flat_map(Replica::workers).collect();
+        let idle = |w: &usize| {
+            let worker = &self.workers[*w];
+            worker.replicas.is_empty() && !needed.contains(&worker.id)
+        };
         let idle = self.kubernetes.places().find(idle);
         let idle = idle.map(|w| format!("the pod of worker{w} has no replicas"));
         self.kubernetes.unrest().or(idle)

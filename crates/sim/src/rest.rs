@@ -33,7 +33,7 @@ impl Cluster {
             let world = &lead.control.world;
             self.worker_unrest(world)
                 .or_else(|| self.router_unrest(world))
-                .or_else(|| self.pod_unrest())
+                .or_else(|| self.pod_unrest(world))
         })
     }
 
@@ -127,6 +127,15 @@ fn deployment_unrest(world: &World) -> Option<String> {
                 && deployment.is_current(replica)
                 && replica.spec.config_version == deployment.spec.replica.config_version
         });
+        let mut gangs: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
+        for gang in deployment.replicas.values().filter_map(|r| r.gang.as_ref()) {
+            gangs.entry(&gang.id).or_insert((0, gang.size)).0 += 1;
+        }
+        if let Some((gang, (members, size))) = gangs.iter().find(|(_, (n, size))| n != size) {
+            return Some(format!(
+                "gang {gang} of {id} has {members} of {size} members"
+            ));
+        }
         if deployment.deleting || count != deployment.target || !right {
             let target = deployment.target;
             let phases: Vec<String> = deployment

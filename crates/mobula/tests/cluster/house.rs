@@ -103,6 +103,13 @@ impl House {
         self.worker_with(name, cpus, &self.access)
     }
 
+    /// A worker that offers custom resources as well.
+    pub fn worker_offering(&self, name: &str, cpus: u32, resources: &str) -> Role {
+        let mut flags = self.access.clone();
+        flags.extend(["--resources".to_owned(), resources.to_owned()]);
+        self.worker_with(name, cpus, &flags)
+    }
+
     pub fn worker_with(&self, name: &str, cpus: u32, access: &[String]) -> Role {
         let admin = free_addr();
         let mut args = vec!["worker".to_owned()];
@@ -124,18 +131,24 @@ impl House {
 
     /// Deploys the no-op application with so many replicas of one CPU each.
     pub fn deploy(&self, replicas: u32) {
+        self.deploy_with(json!({
+            "num_replicas": replicas,
+            "ray_actor_options": {"num_cpus": 1},
+        }));
+    }
+
+    /// Deploys the no-op application with these options.
+    pub fn deploy_with(&self, options: Value) {
+        let mut deployment = options;
+        deployment["name"] = "Noop".into();
+        deployment["max_ongoing_requests"] = 64.into();
         let config = json!({
             "http_options": {"host": "127.0.0.1"},
             "applications": [{
                 "name": "noop",
                 "route_prefix": "/",
                 "import_path": "mobula.apps:noop",
-                "deployments": [{
-                    "name": "Noop",
-                    "num_replicas": replicas,
-                    "max_ongoing_requests": 64,
-                    "ray_actor_options": {"num_cpus": 1},
-                }],
+                "deployments": [deployment],
             }],
         });
         let answer = send(self.admin, "PUT", APPLICATIONS, "", &config.to_string()).unwrap();

@@ -9,6 +9,7 @@ mod heads;
 mod house;
 mod life;
 mod load;
+mod placement;
 mod process;
 mod rollbacks;
 mod share;

@@ -382,8 +382,9 @@ impl Cluster {
             *next_replica += 1;
             format!("r{next_replica:07}")
         };
-        let unplaced = ready(lead.control.step(|| seen_at, &mut new_id, |_| {}));
-        let demand = unplaced.map(|unplaced| lead.control.world.demand(&unplaced, seen_at));
+        let shortage = ready(lead.control.step(|| seen_at, &mut new_id, |_| {}));
+        let demand = shortage.map(|shortage| lead.control.world.demand(&shortage, seen_at));
+        self.check.promised(&lead.control.world);
         let hold = self.store.lock().take_spent_ms();
         self.heads[h].busy_until = now + hold;
         self.publish(h, hold);

@@ -286,6 +286,7 @@ impl Cluster {
             synced: true,
             unplaced: vec![cpus(1.0); waiting],
             workers: self.workers.clone(),
+            ..Demand::default()
         };
         if let Some(head) = &self.head {
             head.demand.send_if_modified(|held| {
