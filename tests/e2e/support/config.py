@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import socket
-from contextlib import ExitStack
 from typing import Any
 
 Json = dict[str, Any]
 
+PORT_FIRST, PORT_LAST = 10_000, 32_000
+# Processes that run side by side begin at different places.
+PORTS = (
+    PORT_FIRST + (os.getpid() * 37 + n) % (PORT_LAST - PORT_FIRST) for n in itertools.count()
+)
+
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listened on a moment ago, all different."""
-    with ExitStack() as open_sockets:
-        ports = []
-        for _ in range(count):
-            listener = open_sockets.enter_context(socket.socket())
-            listener.bind(("127.0.0.1", 0))
-            ports.append(listener.getsockname()[1])
-        return ports
+    """Ports of loopback that nobody listened on a moment ago, none given twice.
+
+    They lie below the range from which the system takes ports of clients: one of that range may be
+    a client's by the time the server comes.
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        port = next(PORTS)
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        ports.append(port)
+    return ports
 
 
 def deployment(name: str, num_cpus: float = 0.1, **fields: Any) -> Json:

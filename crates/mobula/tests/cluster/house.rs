@@ -1,13 +1,14 @@
 //! A cluster on loopback: one head, and as many routers and workers as a test starts.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::client::{get, send};
+use crate::ports::free_port;
 use crate::process::{BINARY, Process, wait_for};
 
 pub const TOKEN: &str = "a-join-token-of-the-test";
@@ -218,6 +219,5 @@ pub fn flags(pairs: &[(&str, &Path)]) -> Vec<String> {
 
 /// A port that nobody used a moment ago.
 pub fn free_addr() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }

@@ -10,6 +10,8 @@ mod house;
 mod life;
 mod load;
 mod placement;
+#[path = "../../../store/tests/support/ports.rs"]
+mod ports;
 mod process;
 mod rollbacks;
 mod share;

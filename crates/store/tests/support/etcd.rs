@@ -1,6 +1,5 @@
 //! etcd servers on free loopback ports, ended with the test.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -8,6 +7,8 @@ use std::time::Duration;
 use mobula_store::{EtcdConfig, EtcdStore};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::ports::free_port;
 
 /// Starts that failed because somebody else took a port in between.
 const START_ATTEMPTS_MAX: usize = 3;
@@ -229,8 +230,6 @@ fn binary(version: Option<&str>) -> PathBuf {
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
 }
 
-/// All held at once, so that they differ.
 fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
+    [(); N].map(|()| free_port())
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod etcd;
+pub mod ports;
 pub mod proxy;
 
 use std::any::Any;
