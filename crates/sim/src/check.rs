@@ -143,7 +143,17 @@ impl Check {
                 continue;
             };
             if !worker.capacity.has_room_for(&held, &worker.capacity) {
-                let text = format!("{held} on {id}, which has {}", worker.capacity);
+                let there = world.deployments().flat_map(|(_, deployment)| {
+                    let replicas = deployment.replicas.iter();
+                    let here = replicas.filter(|(_, replica)| replica.workers().any(|w| w == id));
+                    here.map(|(name, replica)| format!("{name} {:?}", replica.phase))
+                });
+                let there: Vec<String> = there.collect();
+                let text = format!(
+                    "{held} on {id}, which has {}: {}",
+                    worker.capacity,
+                    there.join(", ")
+                );
                 self.violated("no_worker_is_promised_twice", &text);
             }
         }

@@ -330,6 +330,25 @@ fn a_restarted_head_adopts_what_runs() {
 }
 
 #[test]
+fn what_was_told_to_stop_is_not_adopted_by_a_report_of_before() {
+    let mut sim = running(V1, &[1.0]);
+    let before: Vec<String> = the_deployment(&sim).replicas.keys().cloned().collect();
+    // Another head, which knows of no application.
+    sim.world = super::World::new("head-node", 100);
+    sim.observe(Event::Deploy(Box::new(config(Vec::new()))));
+    sim.report("worker1");
+    sim.head_step();
+    // Declared again before the worker has heard of it.
+    deploy(&mut sim, V1);
+    sim.report("worker1");
+    assert!(the_deployment(&sim).replicas.is_empty());
+    sim.settle();
+    let after: Vec<String> = the_deployment(&sim).replicas.keys().cloned().collect();
+    assert_eq!(after.len(), 1);
+    assert_ne!(before, after);
+}
+
+#[test]
 fn the_scale_route_counts_until_the_config_says_another_number() {
     let id = DeploymentId {
         application: "app".into(),

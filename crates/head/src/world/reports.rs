@@ -79,10 +79,12 @@ impl World {
             };
             let serial = self.next_serial;
             let known = self.remembered.remove(replica_id);
+            let is_told_to_stop = self.is_told_to_stop(&worker.id, replica_id);
             let Some(deployment) = self.deployment_mut(&id) else {
                 continue;
             };
-            if deployment.deleting || deployment.replicas.contains_key(replica_id) {
+            let is_known = deployment.deleting || deployment.replicas.contains_key(replica_id);
+            if is_known || is_told_to_stop {
                 continue;
             }
             let mut replica = adopted(deployment, worker, report, phase, serial);
@@ -96,6 +98,16 @@ impl World {
             deployment.replicas.insert(replica_id.clone(), replica);
             self.next_serial += 1;
         }
+    }
+
+    /// Whether the worker was sent an assignment without the replica: what it reports as running
+    /// then was running before it heard that.
+    fn is_told_to_stop(&self, worker: &WorkerId, replica_id: &ReplicaId) -> bool {
+        let told = self.published.assignments().get(worker);
+        told.is_some_and(|told| {
+            let mut replicas = told.replicas.iter();
+            replicas.all(|replica| replica.replica_id != *replica_id)
+        })
     }
 
     fn step(&mut self, id: &DeploymentId, replica_id: &ReplicaId, step: Step, now: Now) {
