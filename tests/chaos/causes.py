@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 REFUSED = 1212  # k6's code for a connection that was refused
+DROPPED_BY_K6 = "context canceled"
 KILLED_ROUTER = "connection to a killed or paused router"
 STOPPED_ROUTER = "connection refused by a stopped router"
 KILLED_WORKER = "accepted non-idempotent call on a killed or paused worker"
@@ -49,6 +50,10 @@ class Failure:
     @staticmethod
     def read(line: dict[str, Any]) -> Failure:
         return Failure(**line)
+
+    def is_of_the_end(self, told_ms: float) -> bool:
+        """Whether k6 dropped the request itself, because it was told to end."""
+        return self.error == DROPPED_BY_K6 and self.end_ms >= told_ms
 
 
 def cause(failure: Failure, windows: Iterable[Window]) -> tuple[str, bool]:

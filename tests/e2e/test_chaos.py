@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from causes import KILLED_ROUTER, KILLED_WORKER, REFUSED, STOPPED_ROUTER, Failure, Window, cause
+from causes import DROPPED_BY_K6, KILLED_ROUTER, KILLED_WORKER, REFUSED, STOPPED_ROUTER, Failure, Window, cause
 from support.server import REPOSITORY
 
 SEED = 7
@@ -79,6 +80,13 @@ def test_a_failure_that_nobody_can_prevent_is_allowed(
     failed: Failure, window: str, name: str
 ) -> None:
     assert cause(failed, [WINDOWS[window]]) == (name, True)
+
+
+def test_what_k6_drops_as_it_is_told_to_end_is_of_the_end_and_nothing_else_is() -> None:
+    dropped = replace(failure(code=1000), error=DROPPED_BY_K6)
+    assert dropped.is_of_the_end(told_ms=1590)
+    assert not dropped.is_of_the_end(told_ms=1601)
+    assert not failure(code=RESET).is_of_the_end(told_ms=1590)
 
 
 @pytest.mark.parametrize(
