@@ -74,6 +74,9 @@ impl Keeper {
         let Some(pods) = self.seen.clone() else {
             return (Vec::new(), Vec::new());
         };
+        if self.ledger.stood_still(now_ms) {
+            return (Vec::new(), Vec::new());
+        }
         let living = pods.iter().filter(|(_, pod)| pod.stage != Stage::Ended);
         let alive: BTreeSet<String> = living.map(|(uid, _)| uid.clone()).collect();
         let gone = self.alive.difference(&alive).cloned();

@@ -136,6 +136,7 @@ impl Shell {
             mark_cordoned(&mut now.objects, &nodes.borrow_and_update().objects);
             let demand = self.keeper.demand.borrow_and_update().clone();
             self.pass(&now, &demand).await;
+            self.ledger.looked(self.now_ms());
             tokio::select! {
                 Ok(()) = seen.changed() => {}
                 Ok(()) = nodes.changed() => {}
@@ -147,7 +148,8 @@ impl Shell {
 
     async fn pass(&mut self, seen: &Seen<PodView>, demand: &Demand) {
         let now_ms = self.now_ms();
-        if !seen.synced {
+        let stood_still = self.ledger.stood_still(now_ms);
+        if !seen.synced || stood_still {
             // What goes is still true; nothing else is known.
             self.tell(seen, &Survey::default()).await;
             return;

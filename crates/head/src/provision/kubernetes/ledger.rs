@@ -21,9 +21,19 @@ const REFUSAL_PAUSE_MS_MIN: u64 = 1_000;
 /// The longest pause: a quota that was raised is noticed within it.
 const REFUSAL_PAUSE_MS_MAX: u64 = 30_000;
 
+/// A process that did not look for so long stood still: it looks every second.
+const STOOD_STILL_MS: u64 = 2_000;
+
+/// After that it changes nothing for so long: if another head leads by now, it hears of that first.
+const STOOD_STILL_PAUSE_MS: u64 = 2_000;
+
 /// What is remembered.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ledger {
+    /// When the last look ended.
+    looked: Option<u64>,
+    /// Nothing is changed before.
+    still_until: u64,
     /// Created and not seen yet: name -> group and when.
     created: BTreeMap<String, (String, u64)>,
     /// Pods that we decided to take away.
@@ -83,6 +93,21 @@ pub struct Refusal {
 // === impl Ledger ===
 
 impl Ledger {
+    /// A look begins. True: the process stood still a moment ago, so that what it believes may be
+    /// another head's business by now.
+    pub fn stood_still(&mut self, now_ms: u64) -> bool {
+        let looked = self.looked.replace(now_ms);
+        if looked.is_some_and(|looked| now_ms > looked + STOOD_STILL_MS) {
+            self.still_until = now_ms + STOOD_STILL_PAUSE_MS;
+        }
+        now_ms < self.still_until
+    }
+
+    /// A look has ended; how long it took is no standing still.
+    pub fn looked(&mut self, now_ms: u64) {
+        self.looked = Some(now_ms);
+    }
+
     /// A pod of that name was asked for.
     pub fn creating(&mut self, name: &str, group: &str, now_ms: u64) {
         self.created
@@ -287,5 +312,24 @@ fn spell(standing: Standing, stage: Stage, needed: bool) -> Spell {
             // What runs may serve: only its worker's session is away.
             Stage::Pending | Stage::Running | Stage::Ended => Spell::Busy,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_stood_still_changes_nothing_for_a_moment_and_a_long_look_is_no_standing_still() {
+        let mut ledger = Ledger::default();
+        assert!(!ledger.stood_still(50_000), "the first look");
+        assert!(!ledger.stood_still(50_000 + STOOD_STILL_MS));
+        // A look that took long, and the next one soon after it.
+        ledger.looked(70_000);
+        assert!(!ledger.stood_still(71_000));
+        let woke = 71_000 + STOOD_STILL_MS + 1;
+        assert!(ledger.stood_still(woke));
+        assert!(ledger.stood_still(woke + STOOD_STILL_PAUSE_MS - 1));
+        assert!(!ledger.stood_still(woke + STOOD_STILL_PAUSE_MS));
     }
 }
