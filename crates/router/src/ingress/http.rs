@@ -176,16 +176,8 @@ impl HttpIngress {
             call: |replica_id: &str| v1::Call {
                 replica_id: replica_id.to_owned(),
                 protocol: v1::Protocol::Http.into(),
-                method: parts.method.as_str().to_owned(),
-                path: parts.uri.path().to_owned(),
-                query: parts.uri.query().map(str::to_owned),
-                prefix: route.route.prefix.clone(),
-                headers: headers::to_replica(&parts.headers),
-                request_id: id.to_owned(),
                 remaining_ms: deadline.map(Deadline::remaining_ms),
-                model_id: model_id.clone(),
-                body: Bytes::new(),
-                end: false,
+                ..call(parts, route, id, &model_id)
             },
             upload,
             timeout_at: deadline.and_then(|deadline| self.of_config(deadline)),
@@ -204,6 +196,20 @@ impl HttpIngress {
         let size = size.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         let body = body.map_err(|error| UploadError::Broken(error.to_string()));
         Upload::begin(body, size, self.body_bytes_max).await
+    }
+}
+
+/// What a replica is told of a request, but for who it is and how it speaks.
+pub fn call(parts: &Parts, route: &RouteEntry, id: &str, model_id: &str) -> v1::Call {
+    v1::Call {
+        method: parts.method.as_str().to_owned(),
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().map(str::to_owned),
+        prefix: route.route.prefix.clone(),
+        headers: headers::to_replica(&parts.headers),
+        request_id: id.to_owned(),
+        model_id: model_id.to_owned(),
+        ..v1::Call::default()
     }
 }
 

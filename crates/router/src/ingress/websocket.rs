@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::headers;
-use super::http::{Deadline, HttpIngress, explain, problem_response, reply_response};
+use super::http::{Deadline, HttpIngress, call, explain, problem_response, reply_response};
 use super::problem::Problem;
 use super::reply::ReplyBody;
 use super::tally::Tally;
@@ -147,16 +147,7 @@ impl HttpIngress {
             call: |replica_id: &str| v1::Call {
                 replica_id: replica_id.to_owned(),
                 protocol: v1::Protocol::Websocket.into(),
-                method: parts.method.as_str().to_owned(),
-                path: parts.uri.path().to_owned(),
-                query: parts.uri.query().map(str::to_owned),
-                prefix: route.route.prefix.clone(),
-                headers: headers::to_replica(&parts.headers),
-                request_id: id.to_owned(),
-                remaining_ms: None,
-                model_id: model_id.clone(),
-                body: Bytes::new(),
-                end: false,
+                ..call(parts, route, id, &model_id)
             },
             upload: Upload::later(body),
             timeout_at: deadline.and_then(|deadline| self.of_config(deadline)),
