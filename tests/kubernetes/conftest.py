@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cluster.control_plane import ControlPlane
 from cluster.house import House
 from cluster.kubelet import NODES, Kubelet
-
-LIVE: list[Callable[[], list[tuple[str, str]]]] = []
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, Any, None]:
-    """Adds the logs of what runs to a failure."""
-    outcome = yield
-    report = outcome.get_result()
-    if report.failed:
-        for logs in LIVE:
-            report.sections.extend(logs())
+from cluster.logs import LIVE, pytest_runtest_makereport  # noqa: F401
 
 
 @pytest.fixture(scope="session")

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from cluster import image
 from cluster.control_plane import ControlPlane
+from cluster.logs import LIVE, pytest_runtest_makereport  # noqa: F401
 from machine.names import Names
 from machine.node import ADDRESS, CGROUP, Node
 
 ETCD = "registry.k8s.io/etcd:3.6.4-0"
 MODEL = "sentence-transformers--all-MiniLM-L6-v2"
-LIVE: list[Callable[[], list[tuple[str, str]]]] = []
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, Any, None]:
-    """Adds the logs of what runs to a failure."""
-    outcome = yield
-    report = outcome.get_result()
-    if report.failed:
-        for logs in LIVE:
-            report.sections.extend(logs())
 
 
 @pytest.fixture(scope="session")
