@@ -24,6 +24,8 @@ use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::access::Peer;
+use crate::local::Local;
+use crate::prompt::Prompt;
 use crate::tls::Tls;
 
 /// How long a connection may take to come up.
@@ -46,6 +48,10 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// HTTP/2 window of one stream and of one connection. Bodies have their own credit per request
 /// (`mobula_proto::limits`), so this only has to be large enough never to be what limits.
 pub const HTTP2_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+
+/// HTTP/2's smallest unit on a stream: a message of many bodies goes out as one, with one system
+/// call, instead of as one for each 16 KiB.
+pub const HTTP2_FRAME_BYTES_MAX: u32 = 512 * 1024;
 
 /// Where a process of ours listens: `unix:/path/to.sock` or `host:port`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -85,7 +91,7 @@ pub enum Listener {
 /// A connection of either kind.
 pub enum Io {
     /// Unix.
-    Unix(UnixStream, Option<Place>),
+    Unix(Local, Option<Place>),
     /// TCP.
     Tcp(TcpStream, Option<Place>),
 }
@@ -156,6 +162,8 @@ pub(crate) async fn dial(addr: &Addr, tls: Option<&Tls>) -> Result<Channel, NetE
         .keep_alive_while_idle(true)
         .initial_stream_window_size(HTTP2_WINDOW_BYTES)
         .initial_connection_window_size(HTTP2_WINDOW_BYTES)
+        .max_frame_size(HTTP2_FRAME_BYTES_MAX)
+        .executor(Prompt)
         .connect_with_connector(connector)
         .await
         .map_err(|error| io_error("connect to", addr, root_cause(&error)))
@@ -247,7 +255,10 @@ impl Listener {
             // is never closed.
             let place = Arc::clone(&places).acquire_owned().await.ok();
             let accepted = match &listener {
-                Listener::Unix(unix, _) => unix.accept().await.map(|(io, _)| Io::Unix(io, place)),
+                Listener::Unix(unix, _) => match unix.accept().await {
+                    Ok((io, _)) => Io::unix(io, place),
+                    Err(error) => Err(error),
+                },
                 Listener::Tcp(tcp) => tcp.accept().await.map(|(io, _)| Io::tcp(io, place)),
             };
             if accepted.is_err() {
@@ -264,9 +275,13 @@ impl Listener {
 impl Io {
     async fn open(addr: &Addr) -> io::Result<Io> {
         match addr {
-            Addr::Unix(path) => UnixStream::connect(path).await.map(|io| Io::Unix(io, None)),
+            Addr::Unix(path) => Io::unix(UnixStream::connect(path).await?, None),
             Addr::Tcp(text) => TcpStream::connect(text).await.map(|io| Io::tcp(io, None)),
         }
+    }
+
+    fn unix(stream: UnixStream, place: Option<Place>) -> io::Result<Io> {
+        Ok(Io::Unix(Local::new(stream)?, place))
     }
 
     fn tcp(stream: TcpStream, place: Option<Place>) -> Io {

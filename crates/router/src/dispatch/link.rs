@@ -144,6 +144,7 @@ impl Stream for Outgoing {
     type Item = v1::FrameBatch;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<v1::FrameBatch>> {
-        self.0.outbox.poll_batch(cx)
+        let has_company = lock(&self.0.calls).open.len() > 1;
+        self.0.outbox.poll_batch(cx, has_company)
     }
 }

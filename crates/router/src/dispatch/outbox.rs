@@ -2,6 +2,7 @@
 //! that lie here as one message whenever it can write, so that under load many requests share
 //! one message and one system call.
 
+use std::pin::pin;
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
@@ -26,6 +27,8 @@ struct State {
     /// Sum of [`weight`] over `frames`.
     bytes: usize,
     writer: Option<Waker>,
+    /// The writer has let others go first.
+    lingered: bool,
     closed: bool,
 }
 
@@ -85,8 +88,13 @@ impl Outbox {
         Ok(Push::Done)
     }
 
-    /// What is to be written next; `None` after the end.
-    pub fn poll_batch(&self, cx: &Context<'_>) -> Poll<Option<v1::FrameBatch>> {
+    /// What is to be written next; `None` after the end. With other calls about, everybody
+    /// else has one turn first: what they send then goes with it as one message, without a timer.
+    pub fn poll_batch(
+        &self,
+        cx: &mut Context<'_>,
+        has_company: bool,
+    ) -> Poll<Option<v1::FrameBatch>> {
         let mut state = lock(&self.state);
         if state.closed {
             return Poll::Ready(None);
@@ -96,6 +104,13 @@ impl Outbox {
             return Poll::Pending;
         }
         let was_full = state.frames.len() >= STREAM_FRAMES_QUEUED_MAX;
+        if has_company && !was_full && !state.lingered {
+            state.lingered = true;
+            drop(state);
+            // Comes back when the thread has nothing else to do.
+            return pin!(tokio::task::yield_now()).poll(cx).map(|()| None);
+        }
+        state.lingered = false;
         let frames = state.take();
         drop(state);
         if was_full {
@@ -166,6 +181,8 @@ fn weight(frame: &v1::Frame) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use bytes::Bytes;
     use futures_util::FutureExt as _;
 
@@ -182,7 +199,7 @@ mod tests {
     }
 
     fn batch(outbox: &Outbox) -> Option<Vec<u64>> {
-        match outbox.poll_batch(&Context::from_waker(Waker::noop())) {
+        match outbox.poll_batch(&mut Context::from_waker(Waker::noop()), false) {
             Poll::Ready(Some(batch)) => Some(batch.frames.iter().map(|f| f.request).collect()),
             Poll::Ready(None) | Poll::Pending => None,
         }
@@ -194,6 +211,23 @@ mod tests {
         (0..3).for_each(|n| outbox.push(data(n, 10)));
         assert_eq!(batch(&outbox), Some(vec![0, 1, 2]));
         assert_eq!(batch(&outbox), None);
+    }
+
+    #[tokio::test]
+    async fn with_company_what_others_send_in_one_turn_goes_along() {
+        let outbox = Outbox::default();
+        outbox.push(data(0, 10));
+        let mut turns = 0;
+        let first = poll_fn(|cx| {
+            turns += 1;
+            let polled = outbox.poll_batch(cx, true);
+            if polled.is_pending() {
+                outbox.push(data(1, 10));
+            }
+            polled
+        });
+        let frames = first.await.unwrap().frames;
+        assert_eq!((turns, frames.len()), (2, 2));
     }
 
     #[test]

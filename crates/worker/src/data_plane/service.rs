@@ -7,7 +7,9 @@ use std::time::Duration;
 use futures_util::Stream;
 use mobula_process::access::Credentials;
 use mobula_process::metrics::MetricsHandle;
-use mobula_process::net::{HTTP2_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, Listener};
+use mobula_process::net::{
+    HTTP2_FRAME_BYTES_MAX, HTTP2_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, Listener,
+};
 use mobula_proto::limits::{MESSAGE_BYTES_MAX, STREAM_FRAMES_QUEUED_MAX};
 use mobula_proto::v1::worker_service_server::{WorkerService, WorkerServiceServer};
 use mobula_proto::v1::{FrameBatch, MetricsReply, MetricsRequest};
@@ -69,6 +71,7 @@ pub(crate) async fn serve(listener: Listener, data_plane: DataPlane) -> Result<(
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .initial_stream_window_size(HTTP2_WINDOW_BYTES)
         .initial_connection_window_size(HTTP2_WINDOW_BYTES)
+        .max_frame_size(HTTP2_FRAME_BYTES_MAX)
         .add_service(credentials.guard(service))
         .serve_with_incoming_shutdown(listener.into_incoming(), closing.clone().cancelled_owned());
     let overdue = async {
