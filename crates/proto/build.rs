@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+const CODEC: &str = "crate::codec::RoomyCodec";
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     let files = [
@@ -14,6 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(files, [&root])?;
     tonic_prost_build::configure()
         .bytes(".mobula.cluster.v1")
+        .codec_path(CODEC)
         .compile_fds(descriptors)?;
     serve_encoded(&root)
 }
@@ -26,6 +29,7 @@ fn serve_encoded(root: &Path) -> Result<(), Box<dyn std::error::Error>> {
     std::fs::create_dir_all(&out)?;
     tonic_prost_build::configure()
         .build_client(false)
+        .codec_path(CODEC)
         .extern_path(".mobula.cluster.v1", "crate::v1")
         .extern_path(
             ".mobula.cluster.v1.RouteTable",

@@ -4,6 +4,7 @@
 //! Not here: connecting and listening (`mobula_process::net`), and any decision about a request
 //! (the router and the worker).
 
+pub mod codec;
 pub mod encoded;
 pub mod latency;
 pub mod limits;

@@ -87,8 +87,12 @@ impl<F: Fn(&str) -> v1::Call> Ask<F> {
         let mut call = (self.call)(&target.replica_id);
         call.body = Bytes::clone(&self.upload.first);
         call.end = self.upload.rest.is_none();
-        let mut handle = match link.begin(call, permit).await {
-            Ok(handle) => handle,
+        let mut handle = match link.begin(call, permit) {
+            Ok((handle, sending)) => {
+                // Should the link close now, the call is among those that are told.
+                let _ = sending.await;
+                handle
+            }
             Err(permit) => {
                 if let Some(trial) = trial {
                     trial.void();

@@ -18,8 +18,8 @@ use crate::queue::{Share, Side, Wanted, Wish};
 pub fn frames(bytes: &[u8]) {
     let (deployment, permit) = deployment();
     let link = Arc::new(Link::default());
-    let Some(Ok(mut handle)) = link.begin(v1::Call::default(), permit).now_or_never() else {
-        unreachable!("a new link has room");
+    let Ok((mut handle, _)) = link.begin(v1::Call::default(), permit) else {
+        unreachable!("a new link is open");
     };
     let cx = Context::from_waker(Waker::noop());
     let mut answer = None;

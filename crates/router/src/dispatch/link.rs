@@ -12,7 +12,7 @@ use thiserror::Error;
 use tokio::sync::Notify;
 
 use super::call::{Call, CallHandle};
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Sending};
 use crate::deployment::Permit;
 use crate::sync::lock;
 
@@ -43,12 +43,13 @@ pub struct Outgoing(pub Arc<Link>);
 // === impl Link ===
 
 impl Link {
-    /// Registers a call and sends its first frame. Gives the permit back when the link is gone.
-    pub async fn begin(
+    /// Registers a call and sends its first frame, for which to wait is the caller's. Gives the
+    /// permit back when the link is gone.
+    pub fn begin(
         self: &Arc<Self>,
         call: v1::Call,
         permit: Permit,
-    ) -> Result<CallHandle, Permit> {
+    ) -> Result<(CallHandle, Sending<'_>), Permit> {
         let request = self.next.fetch_add(1, Ordering::Relaxed);
         let state = {
             let mut calls = lock(&self.calls);
@@ -64,9 +65,7 @@ impl Link {
             request,
             kind: Some(Kind::Call(call)),
         };
-        // Should the link close now, the call is among those that are told.
-        let _ = self.outbox.send(frame).await;
-        Ok(handle)
+        Ok((handle, self.outbox.send(frame)))
     }
 
     /// Sends a frame without waiting.
@@ -76,9 +75,9 @@ impl Link {
     }
 
     /// Sends a frame when there is room.
-    pub async fn send(&self, request: u64, kind: Kind) -> Result<(), LinkClosed> {
+    pub fn send(&self, request: u64, kind: Kind) -> Sending<'_> {
         let kind = Some(kind);
-        self.outbox.send(v1::Frame { request, kind }).await
+        self.outbox.send(v1::Frame { request, kind })
     }
 
     /// Nobody waits for the call any more.

@@ -2,10 +2,12 @@
 //! that lie here as one message whenever it can write, so that under load many requests share
 //! one message and one system call.
 
-use std::pin::pin;
+use std::future::{Ready, ready};
+use std::pin::{Pin, pin};
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
+use futures_util::future::Either;
 use mobula_proto::limits::{BATCH_BODY_BYTES_MAX, BATCH_FRAMES_MAX, STREAM_FRAMES_QUEUED_MAX};
 use mobula_proto::v1::{self, frame::Kind};
 use tokio::sync::Notify;
@@ -32,6 +34,13 @@ struct State {
     closed: bool,
 }
 
+/// A frame on its way: in already, or on the heap until there is room, which is rare. So the
+/// futures of requests have no room for one.
+pub type Sending<'a> = Either<
+    Ready<Result<(), LinkClosed>>,
+    Pin<Box<dyn Future<Output = Result<(), LinkClosed>> + Send + 'a>>,
+>;
+
 #[derive(PartialEq, Eq)]
 enum Push {
     Done,
@@ -49,17 +58,24 @@ impl Outbox {
     }
 
     /// Puts a frame in, when there is room.
-    pub async fn send(&self, frame: v1::Frame) -> Result<(), LinkClosed> {
+    pub fn send(&self, frame: v1::Frame) -> Sending<'_> {
         let mut frame = Some(frame);
-        while self.try_push(&mut frame, STREAM_FRAMES_QUEUED_MAX)? == Push::Full {
-            // Made before the second look, so that no word of room is missed in between.
-            let room = self.room.notified();
-            if self.try_push(&mut frame, STREAM_FRAMES_QUEUED_MAX)? == Push::Done {
-                break;
-            }
-            room.await;
+        match self.try_push(&mut frame, STREAM_FRAMES_QUEUED_MAX) {
+            Ok(Push::Done) => Either::Left(ready(Ok(()))),
+            Ok(Push::Full) => Either::Right(Box::pin(self.send_later(frame))),
+            Err(closed) => Either::Left(ready(Err(closed))),
         }
-        Ok(())
+    }
+
+    async fn send_later(&self, mut frame: Option<v1::Frame>) -> Result<(), LinkClosed> {
+        loop {
+            // Made before the look, so that no word of room is missed in between.
+            let room = self.room.notified();
+            match self.try_push(&mut frame, STREAM_FRAMES_QUEUED_MAX)? {
+                Push::Done => return Ok(()),
+                Push::Full => room.await,
+            }
+        }
     }
 
     /// Takes the frame when there is room.

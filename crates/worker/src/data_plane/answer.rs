@@ -3,10 +3,13 @@
 //! An answer that is dropped half-way says what is true then: not executed, died with the request
 //! in it, or broke off.
 
+use std::future::{Ready, ready};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mobula_app::{Body, Ending, Response};
+use futures_util::future::Either;
+use mobula_app::Response;
 use mobula_proto::limits::BODY_CHUNK_BYTES_MAX;
 use mobula_proto::v1::{Accepted, Data, Fault, FaultKind, Frame, RejectReason, Rejected, frame};
 use tokio::sync::mpsc;
@@ -37,6 +40,11 @@ pub(crate) enum Broken {
     Body(String),
 }
 
+/// A frame on its way: out already, or on the heap until a router that reads slowly has made
+/// room. So a call's future, which is moved a few times, has no room for one.
+type Sending =
+    Either<Ready<Result<(), Broken>>, Pin<Box<dyn Future<Output = Result<(), Broken>> + Send>>>;
+
 pub(crate) struct Answer {
     request: u64,
     progress: Progress,
@@ -62,9 +70,9 @@ impl Answer {
     }
 
     /// Tells the router that the request is bound to this replica.
-    pub(crate) async fn accept(&mut self) -> Result<(), Broken> {
+    pub(crate) fn accept(&mut self) -> Sending {
         self.progress = Progress::Accepted;
-        self.send(frame::Kind::Accepted(Accepted {})).await
+        self.send(frame::Kind::Accepted(Accepted {}))
     }
 
     /// Sends the response. The permit is given back before the frame that ends it, so that the
@@ -83,11 +91,8 @@ impl Answer {
             let reply = convert::reply(&mut response, body, true);
             return self.end(reply, permit).await;
         }
-        let head = convert::reply(&mut response, Bytes::new(), false);
-        self.send(head).await?;
-        self.progress = Progress::Replying;
-        let ending = response.ending.take();
-        self.stream(response.body, ending, permit).await
+        // On the heap: most answers are small.
+        Box::pin(self.stream(response, permit)).await
     }
 
     /// The call failed. The code may have seen the request, so that it was accepted is said
@@ -115,11 +120,13 @@ impl Answer {
 
     async fn stream(
         &mut self,
-        mut body: Body,
-        ending: Option<Ending>,
+        mut response: Response,
         permit: &mut Option<Permit>,
     ) -> Result<(), Broken> {
-        while let Some(piece) = body.next().await {
+        let head = convert::reply(&mut response, Bytes::new(), false);
+        self.send(head).await?;
+        self.progress = Progress::Replying;
+        while let Some(piece) = response.body.next().await {
             let mut piece = piece.map_err(|error| Broken::Body(error.to_string()))?;
             while !piece.is_empty() {
                 let taken = self
@@ -131,7 +138,7 @@ impl Answer {
                 self.send(frame::Kind::Data(data)).await?;
             }
         }
-        self.end(convert::end(ending), permit).await
+        self.end(convert::end(response.ending.take()), permit).await
     }
 
     async fn end(&mut self, last: frame::Kind, permit: &mut Option<Permit>) -> Result<(), Broken> {
@@ -139,7 +146,9 @@ impl Answer {
         // giving back the permit and sending the frame.
         let room = match self.outgoing.try_reserve() {
             Ok(room) => room,
-            Err(_) => self.outgoing.reserve().await.map_err(|_| Broken::Gone)?,
+            Err(_) => Box::pin(self.outgoing.reserve())
+                .await
+                .map_err(|_| Broken::Gone)?,
         };
         permit.take();
         self.progress = Progress::Ended;
@@ -147,14 +156,17 @@ impl Answer {
         Ok(())
     }
 
-    async fn send(&self, kind: frame::Kind) -> Result<(), Broken> {
+    fn send(&self, kind: frame::Kind) -> Sending {
         let frame = convert::frame(self.request, kind);
         match self.outgoing.try_send(frame) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Closed(_)) => Err(Broken::Gone),
+            Ok(()) => Either::Left(ready(Ok(()))),
+            Err(TrySendError::Closed(_)) => Either::Left(ready(Err(Broken::Gone))),
             Err(TrySendError::Full(frame)) => {
-                let sent = self.outgoing.send(frame).await;
-                sent.map_err(|_| Broken::Gone)
+                let outgoing = self.outgoing.clone();
+                Either::Right(Box::pin(async move {
+                    let sent = outgoing.send(frame).await;
+                    sent.map_err(|_| Broken::Gone)
+                }))
             }
         }
     }
@@ -204,6 +216,8 @@ fn fault(kind: FaultKind, message: String) -> frame::Kind {
 
 #[cfg(test)]
 mod tests {
+    use mobula_app::Body;
+
     use super::*;
 
     fn answer() -> (Answer, mpsc::Receiver<Frame>) {

@@ -64,12 +64,28 @@ impl Stream for Batches {
                 .poll_recv_many(cx, &mut this.waiting, BATCH_FRAMES_MAX);
             match queued {
                 Poll::Ready(0) => return Poll::Ready(None),
-                Poll::Ready(_) => {}
+                Poll::Ready(_) => leave_out_implied(&mut this.waiting),
                 Poll::Pending => return this.closing.as_mut().poll(cx).map(|()| None),
             }
         }
         Poll::Ready(Some(Ok(this.next_batch())))
     }
+}
+
+/// A reply says that its call was accepted: of most calls both wait here together.
+fn leave_out_implied(frames: &mut Vec<Frame>) {
+    for index in 1..frames.len() {
+        let [before, after] = &mut frames[index - 1..=index] else {
+            continue;
+        };
+        if before.request == after.request
+            && matches!(before.kind, Some(frame::Kind::Accepted(_)))
+            && matches!(after.kind, Some(frame::Kind::Reply(_)))
+        {
+            before.kind = None;
+        }
+    }
+    frames.retain(|frame| frame.kind.is_some());
 }
 
 /// How many of the frames go into one message: as many as fit, and at least one.
@@ -105,7 +121,7 @@ fn body_len(frame: &Frame) -> usize {
 mod tests {
     use bytes::Bytes;
     use futures_util::StreamExt;
-    use mobula_proto::v1::Data;
+    use mobula_proto::v1::{Accepted, Data, Reply};
     use proptest::prelude::*;
     use tokio_util::sync::CancellationToken;
 
@@ -145,6 +161,39 @@ mod tests {
             }
             prop_assert_eq!(order, (0..sizes.len()).collect::<Vec<_>>());
         }
+    }
+
+    fn of(request: u64, kind: frame::Kind) -> Frame {
+        Frame {
+            request,
+            kind: Some(kind),
+        }
+    }
+
+    #[test]
+    fn only_what_the_next_frame_says_as_well_is_left_out() {
+        let accepted = |request| of(request, frame::Kind::Accepted(Accepted {}));
+        let reply = |request| of(request, frame::Kind::Reply(Reply::default()));
+        let mut frames = vec![
+            accepted(1),
+            reply(1),
+            accepted(2),
+            accepted(3),
+            reply(3),
+            reply(2),
+            accepted(4),
+            data(5, 1),
+        ];
+        leave_out_implied(&mut frames);
+        let left = [
+            reply(1),
+            accepted(2),
+            reply(3),
+            reply(2),
+            accepted(4),
+            data(5, 1),
+        ];
+        assert_eq!(frames, left);
     }
 
     #[tokio::test]

@@ -61,7 +61,9 @@ impl Job {
         drop(self.permit.take());
         metrics.call_ended(began.elapsed(), outcome.failure());
         outcome.log(&metrics.replica, &self.context.request_id);
-        outcome.tell(&mut self.answer).await;
+        if !matches!(outcome, Outcome::Answered) {
+            Box::pin(outcome.tell(&mut self.answer)).await;
+        }
     }
 
     /// Calls the code and sends what it answers.

@@ -2,6 +2,7 @@
 //! refused here or handed to its replica's actor with its permit; nothing here waits for a
 //! replica. It waits only for a router that does not read its refusals.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,6 +21,10 @@ use super::window::Window;
 use crate::board::{Directory, Hosted};
 use crate::gate::{Permit, Refusal};
 use crate::replica::ReplicaMsg;
+
+/// Tells a router that its call is not taken. On the heap, as it is rare and the reader's future is
+/// moved with every batch.
+type Refusing = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// One router's stream.
 pub(crate) struct Exchange {
@@ -76,7 +81,11 @@ impl Exchange {
         for frame in batch.frames {
             let request = frame.request;
             match frame.kind {
-                Some(frame::Kind::Call(call)) => self.call(request, call, now).await?,
+                Some(frame::Kind::Call(call)) => {
+                    if let Some(refusing) = self.call(request, call, now)? {
+                        refusing.await;
+                    }
+                }
                 Some(frame::Kind::Data(data)) => self.calls.data(request, data),
                 Some(frame::Kind::Credit(credit)) => self.calls.credit(request, credit.bytes),
                 Some(frame::Kind::Cancel(_)) => self.calls.cancel(request),
@@ -94,12 +103,12 @@ impl Exchange {
         Ok(())
     }
 
-    async fn call(&self, request: u64, mut call: Call, now: Instant) -> Result<(), Status> {
+    /// Hands a call on. What is left to do otherwise, telling its router why not, is returned.
+    fn call(&self, request: u64, mut call: Call, now: Instant) -> Result<Option<Refusing>, Status> {
         let (hosted, permit) = match self.admit(&call.replica_id) {
             Ok(admitted) => admitted,
             Err((reason, ongoing)) => {
-                self.send(request, rejected(reason, ongoing)).await;
-                return Ok(());
+                return Ok(Some(self.refuse(request, rejected(reason, ongoing))));
             }
         };
         let cancelled = CancellationToken::new();
@@ -134,9 +143,13 @@ impl Exchange {
                 let _ = hosted.actor.cast(ReplicaMsg::Call(job));
             }
             // No replica could answer it; another one need not try.
-            Err(text) => answer.fault(FaultKind::Exception, text).await,
+            Err(text) => {
+                return Ok(Some(Box::pin(async move {
+                    answer.fault(FaultKind::Exception, text).await;
+                })));
+            }
         }
-        Ok(())
+        Ok(None)
     }
 
     fn admit(&self, replica_id: &str) -> Result<(&Hosted, Permit), (RejectReason, u32)> {
@@ -157,8 +170,11 @@ impl Exchange {
         }
     }
 
-    async fn send(&self, request: u64, kind: frame::Kind) {
-        // A stream that is gone is noticed by the loop.
-        let _ = self.outgoing.send(convert::frame(request, kind)).await;
+    fn refuse(&self, request: u64, kind: frame::Kind) -> Refusing {
+        let (outgoing, frame) = (self.outgoing.clone(), convert::frame(request, kind));
+        Box::pin(async move {
+            // A stream that is gone is noticed by the loop.
+            let _ = outgoing.send(frame).await;
+        })
     }
 }

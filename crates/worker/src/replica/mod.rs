@@ -20,11 +20,11 @@ use std::panic::AssertUnwindSafe;
 use futures_util::FutureExt;
 
 /// Runs user code; a panic in it becomes its text.
-pub(crate) async fn unpanicked<T>(code: impl Future<Output = T>) -> Result<T, String> {
-    AssertUnwindSafe(code)
-        .catch_unwind()
-        .await
-        .map_err(|panic| panic_text(panic.as_ref()))
+pub(crate) fn unpanicked<T>(
+    code: impl Future<Output = T>,
+) -> impl Future<Output = Result<T, String>> {
+    let caught = AssertUnwindSafe(code).catch_unwind();
+    caught.map(|done| done.map_err(|panic| panic_text(panic.as_ref())))
 }
 
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
