@@ -45,16 +45,16 @@ def owned(item: dict[str, Any]) -> dict[str, Any]:
     return item
 
 
-def discovery() -> dict[str, Any]:
+def discovery(kinds: dict[str, dict[str, str]]) -> dict[str, Any]:
     groups = []
     answers: dict[str, Any] = {
         "/version": {"major": "1", "minor": "36", "gitVersion": "v1.36.0"},
         "/api": {"kind": "APIVersions", "versions": ["v1"]},
     }
-    for version, kinds in KINDS.items():
+    for version, names in kinds.items():
         listed = [
             {"name": name, "kind": kind, "namespaced": True, "verbs": ["get"], "singularName": ""}
-            for name, kind in kinds.items()
+            for name, kind in names.items()
         ]
         path = "/api/v1" if version == "v1" else f"/apis/{version}"
         answers[path] = {
@@ -72,9 +72,12 @@ def discovery() -> dict[str, Any]:
 
 
 @contextmanager
-def cluster(folder: Path, *items: dict[str, Any]) -> Iterator[dict[str, str]]:
-    """A cluster with these objects; gives the environment that points helm to it."""
-    answers = discovery() | {path_of(item): owned(item) for item in items}
+def cluster(
+    folder: Path, *items: dict[str, Any], kinds: dict[str, dict[str, str]] | None = None
+) -> Iterator[dict[str, str]]:
+    """A cluster with these objects, and kinds beyond Kubernetes' own; gives the environment that
+    points helm to it."""
+    answers = discovery(KINDS | (kinds or {})) | {path_of(item): owned(item) for item in items}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # noqa: N802, the name is the library's

@@ -54,3 +54,21 @@ def test_every_object_of_the_chart_is_accepted(
     assert applied.returncode == 0, applied.stderr
     # Workloads are taken with a warning where their pods would be refused.
     assert "would violate PodSecurity" not in applied.stderr, applied.stderr
+
+
+def test_a_kind_that_the_cluster_lacks_is_told_before_anything_is_made(
+    plane: ControlPlane, restricted: str
+) -> None:
+    helm = [str(fetched("fetch_client.sh", "helm")), "--kubeconfig", str(plane.kubeconfig)]
+    done = subprocess.run(
+        [*helm, "install", "r", str(CHART), "--namespace", restricted]
+        + ["--set", "metrics.serviceMonitor.enabled=true"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    kind = "monitoring.coreos.com/v1/ServiceMonitor"
+    assert f"metrics.serviceMonitor.enabled: this cluster has no {kind}" in done.stderr, done.stderr
+    secrets = plane.get(f"/api/v1/namespaces/{restricted}/secrets")["items"]
+    assert secrets == [], "no release, no token"

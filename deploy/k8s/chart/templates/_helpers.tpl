@@ -145,6 +145,7 @@ annotations:
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
 {{- fail "ingress.hosts: name at least one host" }}
 {{- end }}
+{{- include "mobula.checkKinds" . }}
 {{- $names := dict }}
 {{- range $group := .Values.workerGroups }}
 {{- if hasKey $names $group.name }}
@@ -154,5 +155,26 @@ annotations:
 {{- fail (printf "workerGroups: a group cannot be named '%s', that is the name of a role" $group.name) }}
 {{- end }}
 {{- $_ := set $names $group.name true }}
+{{- end }}
+{{- end }}
+
+{{/* Kinds that a cluster has only where somebody brought them. A cluster that was asked tells its
+   kinds; Helm alone, as in `helm template`, knows groups but no kinds, and nothing is concluded. */}}
+{{- define "mobula.checkKinds" -}}
+{{- $monitoring := "monitoring.coreos.com/v1" }}
+{{- $gateway := "gateway.networking.k8s.io/v1" }}
+{{- $values := .Values }}
+{{- $known := .Capabilities.APIVersions }}
+{{- range $needs := list
+  (list "metrics.serviceMonitor" $values.metrics.serviceMonitor.enabled $monitoring "ServiceMonitor" "the Prometheus operator")
+  (list "metrics.podMonitor" $values.metrics.podMonitor.enabled $monitoring "PodMonitor" "the Prometheus operator")
+  (list "metrics.prometheusRule" $values.metrics.prometheusRule.enabled $monitoring "PrometheusRule" "the Prometheus operator")
+  (list "httpRoute" $values.httpRoute.enabled $gateway "HTTPRoute" "the Gateway API")
+  (list "grpcRoute" $values.grpcRoute.enabled $gateway "GRPCRoute" "the Gateway API") }}
+{{- $value := index $needs 0 }}
+{{- $kind := printf "%s/%s" (index $needs 2) (index $needs 3) }}
+{{- if and (index $needs 1) ($known.Has "v1/Pod") (not ($known.Has $kind)) }}
+{{- fail (printf "%s.enabled: this cluster has no %s; install the CRDs of %s first, or set it to false" $value $kind (index $needs 4)) }}
+{{- end }}
 {{- end }}
 {{- end }}
