@@ -22,7 +22,7 @@ build: ## The release binary
 models: build ## Fetch ONNX Runtime and the default models into the user's cache
 	$(BIN) models fetch
 
-check: ## Format and lints only
+check: ## Format, lints and licences only
 	scripts/test.sh check
 
 unit: ## Tests of the crates only

