@@ -29,6 +29,8 @@ mod generations_tests;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod plan_property_tests;
+#[cfg(test)]
 mod plan_tests;
 
 use async_trait::async_trait;
