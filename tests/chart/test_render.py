@@ -93,7 +93,7 @@ def test_the_rights_are_those_that_the_head_uses(case: str) -> None:
                 "apiGroups": [""],
                 "resources": ["configmaps"],
                 "resourceNames": [f"{name}-cluster"],
-                "verbs": ["get"],
+                "verbs": ["get", "patch"],
             },
             {
                 "apiGroups": ["events.k8s.io"],

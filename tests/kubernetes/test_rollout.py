@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+
 from cluster.house import WAIT_S, House, group, sleep, template
+from cluster.kubelet import MISSING_IMAGE
 from support.config import Json
 from support.load import Load
 from support.waiting import wait_until
@@ -47,5 +50,29 @@ def test_blue_green_goes_back_to_the_first_pods_when_the_second_ones_fail(house:
         wait_until(ended_by_crashes, "the roll-out is ended", WAIT_S)
         wait_until(lambda: set(house.pods()) == before, "the first pods alone", WAIT_S)
         house.wait_running("sleep")
+        load.wait_for_more()
+    house.lost_nothing(load)
+
+
+def test_a_template_that_was_given_up_stays_so_when_the_leader_is_killed(big_house: House) -> None:
+    house = big_house
+    groups = group(min=2, startup_timeout_s=3)
+    before = two_busy_pods(house, groups)
+    bad = {**groups, "template": template("bad", image=MISSING_IMAGE)}
+    with Load(house.http_port, "/sleep") as load:
+        for head in house.heads:
+            house.stop_head(head=head)
+            house.start_head(bad, head=head)
+        wait_until(lambda: said(house, "ErrImagePull"), "the roll-out is ended", WAIT_S)
+        wait_until(lambda: set(house.pods()) == before, "the first pods alone", WAIT_S)
+        made = house.made("bad")
+        assert made
+        house.stop_head(signal.SIGKILL, house.leader())
+        house.leader()
+        house.deploy(sleep(6))
+        house.wait_running("sleep")
+        assert versions(house) == ["1", "1", "1"]
+        assert before < set(house.pods())
+        assert house.made("bad") == made, "the next leader tried it again"
         load.wait_for_more()
     house.lost_nothing(load)

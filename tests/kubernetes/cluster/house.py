@@ -39,7 +39,7 @@ HEAD_RULES = [
         "apiGroups": [""],
         "resources": ["configmaps"],
         "resourceNames": [f"{CLUSTER}-cluster"],
-        "verbs": ["get"],
+        "verbs": ["get", "patch"],
     },
     {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
 ]
@@ -51,10 +51,10 @@ def group(name: str = "small", **fields: Any) -> Json:
     return {"name": name, "max": 4, "idle_timeout_s": 600, "resources": {"cpus": 2}, **fields}
 
 
-def sleep(replicas: int) -> Json:
+def sleep(replicas: int, name: str = "sleep") -> Json:
     """Answers after 50 ms, so that requests are always under way."""
     one = deployment("Sleep", num_cpus=1, num_replicas=replicas, user_config={"seconds": 0.05})
-    return app("sleep", "sleep", "/sleep", one)
+    return app(name, "sleep", f"/{name}", one)
 
 
 def template(
@@ -81,6 +81,8 @@ class Head:
         self.admin_port, self.cluster_port = free_ports(2)
         self.admin = f"http://127.0.0.1:{self.admin_port}"
         self.process: subprocess.Popen[bytes] | None = None
+        # Where in its log this process begins.
+        self.log_begins = 0
 
     def is_up(self) -> bool:
         return self.process is not None and self.process.poll() is None
@@ -171,6 +173,8 @@ class House:
         else:
             state = ["--etcd", self.plane.etcd_url, "--cluster", self.namespace]
             state += ["--lease-seconds", "2"]
+        log = self.folder / f"{head.name}.log"
+        head.log_begins = log.stat().st_size if log.exists() else 0
         head.process = self._spawn(head.name, [
             binary(), "head", "--admin-addr", f"127.0.0.1:{head.admin_port}",
             "--cluster-addr", f"127.0.0.1:{head.cluster_port}", *state,
@@ -193,8 +197,8 @@ class House:
         """The head whose log says that it leads."""
 
         def leads(head: Head) -> bool:
-            log = (self.folder / f"{head.name}.log").read_text(errors="replace")
-            return head.is_up() and "this head leads now" in log
+            log = (self.folder / f"{head.name}.log").read_bytes()[head.log_begins :]
+            return head.is_up() and b"this head leads now" in log
 
         return wait_until(
             lambda: next((head for head in self.heads if leads(head)), None), "a leader", WAIT_S
@@ -287,6 +291,12 @@ class House:
         """Waits for that many pods."""
         wait_until(lambda: len(self.pods()) == count, f"{count} pods", WAIT_S)
         return self.pods()
+
+    def made(self, version: str) -> set[str]:
+        """The pods that were ever made of a template and got a node, by uid."""
+        mine = (pod for pod in self.kubelet.pods.values() if pod.namespace == self.namespace)
+        of = (pod for pod in mine if pod.pod["metadata"]["annotations"]["version"] == version)
+        return {pod.uid for pod in of}
 
     def restarts(self, pod: str) -> int:
         """How often the worker of a pod was started again."""

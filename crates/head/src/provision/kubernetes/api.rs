@@ -1,5 +1,6 @@
 //! The calls to the Kubernetes API, and what their failures mean. Nothing is decided here.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
@@ -17,8 +18,9 @@ use thiserror::Error;
 
 use super::manifest::{
     CLUSTER_LABEL, GROUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL, Owner, TEMPLATE_ANNOTATION,
-    owner_name, owner_reference,
+    VERDICT_ANNOTATION_PREFIX, owner_name, owner_reference,
 };
+use super::verdicts::Verdicts;
 
 /// A call that takes longer has failed; whether it had an effect, the watch will tell.
 const CALL_SECONDS_MAX: Duration = Duration::from_secs(10);
@@ -95,6 +97,40 @@ impl ClusterApi {
         let found = call(self.config_maps.get(&name)).await?;
         let uid = found.metadata.uid.unwrap_or_default();
         Ok(Owner { name, uid })
+    }
+
+    /// Roll-outs that heads before have ended; the owner keeps them. None without an owner.
+    pub async fn kept_verdicts(&self) -> Result<Verdicts, CallError> {
+        let found = match call(self.config_maps.get(&owner_name(&self.cluster))).await {
+            Ok(found) => found,
+            Err(CallError::NotFound(_)) => return Ok(Verdicts::new()),
+            Err(error) => return Err(error),
+        };
+        let annotations = found.metadata.annotations.unwrap_or_default().into_iter();
+        let kept = annotations.filter_map(|(key, text)| {
+            let group = key.strip_prefix(VERDICT_ANNOTATION_PREFIX)?.to_owned();
+            Some((group, text))
+        });
+        Ok(kept.collect())
+    }
+
+    /// Has the owner keep them, by group; those without a text are taken away.
+    pub async fn keep_verdicts(
+        &self,
+        changes: &BTreeMap<&str, Option<&str>>,
+    ) -> Result<(), CallError> {
+        let annotations: BTreeMap<String, Option<&str>> = changes
+            .iter()
+            .map(|(group, text)| (format!("{VERDICT_ANNOTATION_PREFIX}{group}"), *text))
+            .collect();
+        let change = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
+        let name = owner_name(&self.cluster);
+        call(
+            self.config_maps
+                .patch_metadata(&name, &PatchParams::default(), &change),
+        )
+        .await?;
+        Ok(())
     }
 
     /// Makes a pod.

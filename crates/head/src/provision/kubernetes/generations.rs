@@ -8,6 +8,7 @@ use super::groups::{Group, Strategy};
 use super::ledger::Ledger;
 use super::pods::{PodView, Pods, Stage};
 use super::template::Template;
+use super::verdicts::{self, Verdicts};
 use crate::world::supply::Demand;
 
 /// Failures in a row that end a roll-out: one may be the node's, or somebody else's.
@@ -29,7 +30,7 @@ const NOT_THE_TEMPLATES: [&str; 3] = [
 pub struct Generations {
     /// By group and generation; None: its pods do not carry a template that we wrote.
     known: BTreeMap<(String, String), Option<Template>>,
-    /// By group. Until the head restarts, which is when a file is read again.
+    /// By group. Until the file has another template, or somebody takes away what is kept of it.
     aborted: BTreeMap<String, Aborted>,
 }
 
@@ -64,6 +65,26 @@ impl Generations {
         let template = carried.and_then(|text| Template::from_carried(text, &pod.generation));
         let key = (pod.group.clone(), pod.generation.clone());
         self.known.insert(key, template);
+    }
+
+    /// Takes over what a head before found. Of templates that the file does not have any more
+    /// nothing is taken over: one that comes back is tried again.
+    pub fn recall(&mut self, wanted: &[Group], kept: &Verdicts) {
+        for group in wanted {
+            let aborted = kept.get(&group.name).and_then(|text| verdicts::read(text));
+            let concerns = |aborted: &Aborted| aborted.generation == group.template.generation;
+            if let Some(aborted) = aborted.filter(concerns) {
+                self.aborted.insert(group.name.clone(), aborted);
+            }
+        }
+    }
+
+    /// What the heads to come shall know.
+    pub fn verdicts(&self) -> Verdicts {
+        let aborted = self.aborted.iter();
+        aborted
+            .map(|(group, aborted)| (group.clone(), verdicts::written(aborted)))
+            .collect()
     }
 
     /// Ends roll-outs that fail while pods of a template before are there; returns the groups.

@@ -7,6 +7,7 @@ use super::generations::{FAILURES_MAX, STUCK_MS_MAX};
 use super::groups::{Group, Strategy, parse};
 use super::model::{FILE, Model, cpus, texts};
 use super::pods::{Stage, Wait};
+use super::verdicts::Verdicts;
 
 /// The groups with the images and the min of that many pods.
 fn file(image: &str, min: u32, surge: u32) -> Vec<Group> {
@@ -33,6 +34,19 @@ fn rolling_to(wanted: Vec<Group>) -> (Model, BTreeSet<String>) {
     model.fill();
     let old = model.pods.keys().cloned().collect();
     model.restart_with(wanted);
+    (model, old)
+}
+
+/// A roll-out that was ended for want of its image.
+fn given_up(image: &str) -> (Model, BTreeSet<String>) {
+    let (mut model, old) = rolling_to(file(image, 3, 1));
+    model.pass();
+    let bad = model.new_pods(&old).remove(0);
+    model.stick(&bad, "ErrImagePull");
+    model.pass();
+    model.after(STUCK_MS_MAX).pass();
+    model.come_to_rest();
+    assert!(model.why().contains("ErrImagePull"), "{}", model.why());
     (model, old)
 }
 
@@ -266,6 +280,65 @@ fn a_good_template_after_a_bad_one_takes_over() {
     let generation = &model.wanted[0].template.generation;
     assert_eq!(model.pods.len(), 3);
     assert!(model.pods.values().all(|pod| pod.generation == *generation));
+}
+
+#[test]
+fn a_template_that_was_taken_back_is_not_tried_by_the_next_head() {
+    let (mut model, old) = given_up("bad");
+    let why = model.why();
+    model.take_over_with(file("bad", 3, 1));
+    model.come_to_rest();
+    assert_eq!(model.why(), why);
+    assert_eq!(model.new_pods(&old), Vec::<String>::new());
+    assert!(model.is_served_by(&old));
+}
+
+#[test]
+fn the_next_head_makes_pods_of_the_template_before_when_none_of_it_is_left() {
+    let (mut model, old) = given_up("bad");
+    let before = model.groups[0].template.clone();
+    model.pods.clear();
+    model.demand.workers.clear();
+    model.take_over_with(file("bad", 3, 1));
+    model.come_to_rest();
+    assert_eq!(model.new_pods(&old).len(), 3);
+    assert!(
+        model
+            .pods
+            .values()
+            .all(|pod| pod.generation == before.generation)
+    );
+    assert_eq!(model.groups[0].template, before);
+}
+
+#[test]
+fn a_template_that_comes_back_after_another_one_is_tried_again() {
+    let (mut model, _) = given_up("bad");
+    model.take_over_with(file("one", 3, 1));
+    assert_eq!(
+        model.generations.verdicts(),
+        Verdicts::new(),
+        "nothing is kept of it"
+    );
+    model.take_over_with(file("bad", 3, 1));
+    assert_eq!(model.why(), "");
+}
+
+#[test]
+fn what_is_kept_of_a_roll_out_and_cannot_be_read_is_no_verdict() {
+    let (mut model, _) = given_up("bad");
+    let whole = model.generations.verdicts().remove("small").unwrap();
+    for text in [
+        "",
+        "{}",
+        "none of ours",
+        &whole.replace("containers", "boxes"),
+    ] {
+        model.restart_with(file("bad", 3, 1));
+        let kept = Verdicts::from([("small".to_owned(), text.to_owned())]);
+        model.generations.recall(&model.wanted, &kept);
+        assert_eq!(model.why(), "", "{text}");
+    }
 }
 
 #[test]

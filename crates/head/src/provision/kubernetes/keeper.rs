@@ -22,6 +22,7 @@ use super::pods::{PodView, Pods};
 use super::roll_call::RollCall;
 use super::survey::Survey;
 use super::trouble::trouble;
+use super::verdicts::{self, Verdicts};
 use super::watch::{NODES_PAUSE_MAX, PODS_PAUSE_MAX, Seen, follow};
 use crate::provision::Notice;
 use crate::world::supply::{Demand, Supply};
@@ -34,6 +35,9 @@ const CONNECT_PAUSE: Duration = Duration::from_secs(2);
 
 /// The pause before a budget that could not be set is tried again.
 const BUDGET_PAUSE: Duration = Duration::from_secs(5);
+
+/// The pause before the owner is asked again to keep what was found of a roll-out.
+const VERDICTS_PAUSE: Duration = Duration::from_secs(5);
 
 /// Of a pod's name: random characters at its end.
 const NAME_SUFFIX_CHARS: usize = 5;
@@ -57,6 +61,9 @@ struct Shell {
     api: ClusterApi,
     ledger: Ledger,
     generations: Generations,
+    /// What the owner keeps of roll-outs that were ended; None: not read yet.
+    kept: Option<Verdicts>,
+    keep_after: Instant,
     /// The groups with the templates that are in force.
     groups: Vec<Group>,
     roll_call: RollCall,
@@ -108,6 +115,8 @@ impl Keeper {
             api,
             ledger: Ledger::default(),
             generations: Generations::default(),
+            kept: None,
+            keep_after: Instant::now(),
             roll_call: RollCall::default(),
             supply: Supply::default(),
             budgets: BTreeMap::new(),
@@ -154,6 +163,12 @@ impl Shell {
             self.tell(seen, &Survey::default()).await;
             return;
         }
+        if let Err(error) = self.recall().await {
+            let mut seen = seen.clone();
+            seen.trouble = format!("the owner of the pods, a ConfigMap: {error}");
+            self.tell(&seen, &Survey::default()).await;
+            return;
+        }
         self.tell_gone(&seen.objects, demand, now_ms).await;
         if self.roll_call.is_doubtful(&seen.objects, now_ms) {
             self.tell(seen, &Survey::default()).await;
@@ -165,6 +180,7 @@ impl Shell {
         let first = Survey::of(&self.groups, &seen.objects, demand, &self.ledger, now_ms);
         self.ledger.follow(&first, &seen.objects, now_ms);
         self.judge(&seen.objects, demand, now_ms).await;
+        self.keep_verdicts().await;
         let groups = &self.groups;
         let survey = Survey::of(groups, &seen.objects, demand, &self.ledger, now_ms);
         let planned = plan(groups, &seen.objects, demand, &self.ledger, &survey, now_ms);
@@ -172,6 +188,42 @@ impl Shell {
         self.tell(seen, &survey).await;
         if demand.synced {
             self.keep_budgets(&seen.objects, &survey, now_ms).await;
+        }
+    }
+
+    /// Learns, once and before anything is made, which templates heads before have given up.
+    async fn recall(&mut self) -> Result<(), CallError> {
+        if self.kept.is_some() {
+            return Ok(());
+        }
+        let kept = self.api.kept_verdicts().await?;
+        let wanted = &self.keeper.groups;
+        self.generations.recall(wanted, &kept);
+        self.groups = self.generations.in_force(wanted);
+        for (group, aborted) in self.generations.aborted() {
+            info!(group, "found earlier: {aborted}");
+        }
+        self.kept = Some(kept);
+        Ok(())
+    }
+
+    /// Has the owner keep what was found, before anything is done about it. A head that does not
+    /// lead any more may still do so: it is true of the template, whoever leads.
+    async fn keep_verdicts(&mut self) {
+        let found = self.generations.verdicts();
+        let Some(kept) = self.kept.as_ref().filter(|kept| **kept != found) else {
+            return;
+        };
+        if Instant::now() < self.keep_after {
+            return;
+        }
+        let changes = verdicts::changes(kept, &found);
+        match self.api.keep_verdicts(&changes).await {
+            Ok(()) => self.kept = Some(found),
+            Err(error) => {
+                warn!(%error, "what was found of a roll-out cannot be kept, it is tried again");
+                self.keep_after = Instant::now() + VERDICTS_PAUSE;
+            }
         }
     }
 

@@ -16,6 +16,8 @@ pub const GROUP_LABEL: &str = "mobula.dev/group";
 pub const GENERATION_LABEL: &str = "mobula.dev/generation";
 /// The template itself, so that whoever finds the pod can make another one like it.
 pub const TEMPLATE_ANNOTATION: &str = "mobula.dev/template";
+/// Of the owner: begins the names under which roll-outs that were ended are kept, by group.
+pub const VERDICT_ANNOTATION_PREFIX: &str = "rollout.mobula.dev/";
 /// The label by which others see who manages an object.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Its value.

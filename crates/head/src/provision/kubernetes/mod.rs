@@ -20,6 +20,7 @@ mod roll_call;
 pub mod survey;
 pub mod template;
 mod trouble;
+mod verdicts;
 mod watch;
 
 #[cfg(test)]

@@ -137,6 +137,14 @@ impl Model {
         }
     }
 
+    /// Another head leads, with this file. What it learns of the one before is what was kept.
+    pub fn take_over_with(&mut self, wanted: Vec<Group>) {
+        let kept = self.generations.verdicts();
+        self.restart_with(wanted);
+        self.generations.recall(&self.wanted, &kept);
+        self.groups = self.generations.in_force(&self.wanted);
+    }
+
     /// The pod waits for something that does not come.
     pub fn stick(&mut self, uid: &str, reason: &str) {
         let pod = self.pods.get_mut(uid).unwrap();

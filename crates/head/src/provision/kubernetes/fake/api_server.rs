@@ -59,6 +59,8 @@ pub struct State {
     pub calls: Vec<String>,
     pub notes: Vec<String>,
     pub budgets: BTreeMap<String, u64>,
+    /// Of the pods' owner.
+    pub annotations: BTreeMap<String, Value>,
     /// Pods in which replicas run, by uid.
     pub busy: BTreeSet<String>,
     /// What a head must never do.
@@ -171,13 +173,8 @@ impl ApiServer {
             ("GET", "pods") => self.state().get(name),
             ("POST", "pods") => self.state().create(sent),
             ("DELETE", "pods") => self.state().delete(name, &sent),
-            ("GET", "configmaps") => answers::object(
-                200,
-                &json!({
-                    "apiVersion": "v1", "kind": "ConfigMap",
-                    "metadata": {"name": name, "uid": "the-owner"},
-                }),
-            ),
+            ("GET", "configmaps") => self.state().owner(name),
+            ("PATCH", "configmaps") => self.state().annotate(name, &sent),
             ("POST", "events") => self.state().note(&sent),
             ("PATCH", "poddisruptionbudgets") => self.state().budget(name, &sent),
             ("DELETE", "poddisruptionbudgets") => {
@@ -341,6 +338,40 @@ impl State {
         let pod = pod.clone();
         self.tell("MODIFIED", name);
         answers::object(200, &pod)
+    }
+
+    fn owner(&self, name: &str) -> Answer {
+        let annotations = &self.annotations;
+        answers::object(
+            200,
+            &json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": name, "uid": "the-owner", "annotations": annotations},
+            }),
+        )
+    }
+
+    /// A merge: what is null is taken away.
+    fn annotate(&mut self, name: &str, change: &Value) -> Answer {
+        let changes = change["metadata"]["annotations"].as_object().unwrap();
+        for (key, value) in changes {
+            if value.is_null() {
+                self.annotations.remove(key);
+            } else {
+                self.annotations.insert(key.clone(), value.clone());
+            }
+        }
+        self.owner(name)
+    }
+
+    /// Pods of that template that were ever made.
+    pub fn made(&self, version: &str) -> usize {
+        let of = |pod: &Value| pod["metadata"]["annotations"]["version"] == version;
+        let made = self
+            .log
+            .iter()
+            .filter(|(_, what, pod)| *what == "ADDED" && of(pod));
+        made.count()
     }
 
     fn note(&mut self, event: &Value) -> Answer {

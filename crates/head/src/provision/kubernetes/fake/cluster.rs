@@ -7,6 +7,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::api_server::ApiServer;
 use crate::provision::Notice;
@@ -14,6 +15,7 @@ use crate::provision::kubernetes::api::ClusterApi;
 use crate::provision::kubernetes::groups::{Group, parse};
 use crate::provision::kubernetes::keeper::Keeper;
 use crate::provision::kubernetes::model::cpus;
+use crate::world::compaction::QUIET_MS;
 use crate::world::supply::{Demand, PodWorker, Supply};
 
 /// The kubelet and the head look this often.
@@ -28,12 +30,22 @@ const REPLICAS_PER_POD: usize = 2;
 /// A whole cluster.
 pub struct Cluster {
     pub api: ApiServer,
-    /// Replicas that shall run.
-    pub replicas: usize,
+    /// Replicas that shall run, by deployment.
+    wanted: BTreeMap<String, usize>,
     /// Workers by the uid of their pod. They outlive the head.
-    workers: BTreeMap<String, PodWorker>,
+    workers: BTreeMap<String, Worker>,
     supply: Supply,
     head: Option<Head>,
+    /// Since when nothing has been under way.
+    quiet_since: Instant,
+}
+
+/// The worker in a pod.
+#[derive(Default)]
+struct Worker {
+    /// The deployments of its replicas.
+    replicas: Vec<String>,
+    draining: bool,
 }
 
 struct Head {
@@ -66,11 +78,22 @@ impl Cluster {
     pub fn new() -> Cluster {
         Cluster {
             api: ApiServer::new(),
-            replicas: 0,
+            wanted: BTreeMap::new(),
             workers: BTreeMap::new(),
             supply: Supply::default(),
             head: None,
+            quiet_since: Instant::now(),
         }
+    }
+
+    /// That many replicas of one deployment shall run.
+    pub fn want(&mut self, replicas: usize) {
+        self.want_each([("sleep".to_owned(), replicas)]);
+    }
+
+    /// That many replicas of each deployment, and of no other, shall run.
+    pub fn want_each(&mut self, wanted: impl IntoIterator<Item = (String, usize)>) {
+        self.wanted = wanted.into_iter().collect();
     }
 
     /// A head starts, or starts again with other groups.
@@ -127,20 +150,27 @@ impl Cluster {
 
     /// Whether all replicas run.
     pub fn is_served(&self) -> bool {
-        let placed: usize = self.workers.values().map(|worker| worker.replicas).sum();
-        placed == self.replicas
+        let all = |(name, wanted): (&String, &usize)| self.placed(name) == *wanted;
+        let placed = self.workers.values().map(|worker| worker.replicas.len());
+        self.wanted.iter().all(all) && placed.sum::<usize>() == self.wanted.values().sum::<usize>()
+    }
+
+    /// Replicas of a deployment that run.
+    fn placed(&self, name: &str) -> usize {
+        let all = self.workers.values().flat_map(|worker| &worker.replicas);
+        all.filter(|of| *of == name).count()
     }
 
     // --- time ---
 
     /// Lets time pass until it is so.
     pub async fn until(&mut self, what: &str, is_so: impl Fn(&Cluster) -> bool) {
-        let end = tokio::time::Instant::now() + WAIT;
+        let end = Instant::now() + WAIT;
         while !is_so(self) {
             let pods = self.versions();
             let trouble = self.trouble();
             assert!(
-                tokio::time::Instant::now() < end,
+                Instant::now() < end,
                 "in vain: {what}; pods {pods:?}, {trouble}"
             );
             self.step().await;
@@ -149,8 +179,8 @@ impl Cluster {
 
     /// Lets that much time pass.
     pub async fn wait(&mut self, time: Duration) {
-        let end = tokio::time::Instant::now() + time;
-        while tokio::time::Instant::now() < end {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
             self.step().await;
         }
     }
@@ -189,7 +219,7 @@ impl Cluster {
             .workers
             .iter()
             .filter(|(uid, worker)| {
-                worker.draining && worker.replicas == 0 && !self.supply.resting.contains(*uid)
+                worker.draining && worker.replicas.is_empty() && !self.supply.resting.contains(*uid)
             })
             .map(|(uid, _)| uid.clone())
             .collect();
@@ -207,21 +237,14 @@ impl Cluster {
         let leaves = self.supply.leaving.contains_key(uid);
         let rests = self.supply.resting.contains(uid);
         if !self.workers.contains_key(uid) && (!leaves || rests) {
-            let worker = PodWorker {
-                replicas: 0,
-                used: cpus(0.0),
-                draining: false,
-                connected: true,
-                failures: 0,
-            };
-            self.workers.insert(uid.to_owned(), worker);
+            self.workers.insert(uid.to_owned(), Worker::default());
         }
     }
 
     /// What runs in the pod is given time to hand its replicas over.
     fn end(&mut self, name: &str, uid: &str) {
         let worker = self.workers.get(uid);
-        if worker.is_none_or(|worker| worker.replicas == 0) {
+        if worker.is_none_or(|worker| worker.replicas.is_empty()) {
             self.workers.remove(uid);
             self.api.remove(name);
         }
@@ -274,18 +297,20 @@ impl Cluster {
             worker.draining = self.supply.leaving.contains_key(uid);
         }
         let waiting = self.place();
-        for worker in self.workers.values_mut() {
-            worker.used = cpus(worker.replicas as f64);
-        }
+        self.compact(waiting);
         let busy = self
             .workers
             .iter()
-            .filter(|(_, worker)| worker.replicas > 0);
+            .filter(|(_, worker)| !worker.replicas.is_empty());
         self.api.state().busy = busy.map(|(uid, _)| uid.clone()).collect();
         let demand = Demand {
             synced: true,
             unplaced: vec![cpus(1.0); waiting],
-            workers: self.workers.clone(),
+            workers: self
+                .workers
+                .iter()
+                .map(|(uid, worker)| (uid.clone(), worker.view()))
+                .collect(),
             ..Demand::default()
         };
         if let Some(head) = &self.head {
@@ -297,35 +322,96 @@ impl Cluster {
         }
     }
 
-    /// Starts and moves replicas where there is room; returns how many wait for some.
+    /// Stops, starts and moves replicas where there is room; returns how many wait for some.
     fn place(&mut self) -> usize {
-        let mut placed: usize = self.workers.values().map(|worker| worker.replicas).sum();
-        while placed > self.replicas {
+        for worker in self.workers.values_mut() {
+            worker
+                .replicas
+                .retain(|name| self.wanted.contains_key(name));
+        }
+        let mut waiting = 0;
+        for (name, wanted) in self.wanted.clone() {
+            for _ in wanted..self.placed(&name) {
+                let holds = |worker: &&mut Worker| worker.replicas.contains(&name);
+                let worker = self.workers.values_mut().find(holds).unwrap();
+                let at = worker.replicas.iter().position(|of| *of == name).unwrap();
+                worker.replicas.remove(at);
+            }
+            for _ in self.placed(&name)..wanted {
+                match self.room(|_| true) {
+                    Some(room) => room.replicas.push(name.clone()),
+                    None => waiting += 1,
+                }
+            }
+        }
+        let leaving = |worker: &&mut Worker| worker.draining && !worker.replicas.is_empty();
+        while let Some(from) = self.workers.values_mut().find(leaving) {
+            let moves = from.replicas.pop().unwrap();
+            if let Some(room) = self.room(|_| true) {
+                room.replicas.push(moves);
+                continue;
+            }
+            // It stays until there is room.
             let mut workers = self.workers.values_mut();
-            let worker = workers.find(|worker| worker.replicas > 0).unwrap();
-            worker.replicas -= 1;
-            placed -= 1;
+            let from = workers.find(|worker| worker.draining && worker.has_room());
+            from.unwrap().replicas.push(moves);
+            let left = self.workers.values().filter(|worker| worker.draining);
+            return waiting + left.map(|worker| worker.replicas.len()).sum::<usize>();
         }
-        let leaving = |worker: &&mut PodWorker| worker.draining && worker.replicas > 0;
-        loop {
-            let moves = self.workers.values_mut().find(leaving).is_some();
-            if placed == self.replicas && !moves {
-                return 0;
-            }
-            let room = self
-                .workers
-                .values_mut()
-                .find(|worker| !worker.draining && worker.replicas < REPLICAS_PER_POD);
-            let Some(room) = room else { break };
-            room.replicas += 1;
-            if placed < self.replicas {
-                placed += 1;
-            } else if let Some(from) = self.workers.values_mut().find(leaving) {
-                from.replicas -= 1;
-            }
+        waiting
+    }
+
+    /// After a minute of rest, one replica moves from the pod that has the fewest, and may go,
+    /// to another one that has some.
+    fn compact(&mut self, waiting: usize) {
+        let steady = waiting == 0
+            && self.supply.trouble.is_empty()
+            && self.workers.values().all(|worker| !worker.draining);
+        if !steady || !self.is_served() {
+            self.quiet_since = Instant::now();
         }
-        let to_move = self.workers.values().filter(|worker| worker.draining);
-        self.replicas - placed + to_move.map(|worker| worker.replicas).sum::<usize>()
+        if self.quiet_since.elapsed() < Duration::from_millis(QUIET_MS) {
+            return;
+        }
+        let releasable = &self.supply.releasable;
+        let held = self
+            .workers
+            .iter()
+            .filter(|(uid, worker)| !worker.replicas.is_empty() && releasable.contains(*uid));
+        let fewest = held.min_by_key(|(_, worker)| worker.replicas.len());
+        let Some(uid) = fewest.map(|(uid, _)| uid.clone()) else {
+            return;
+        };
+        let Some(mut from) = self.workers.remove(&uid) else {
+            return;
+        };
+        if let Some(room) = self.room(|worker| !worker.replicas.is_empty()) {
+            room.replicas.extend(from.replicas.pop());
+        }
+        self.workers.insert(uid, from);
+    }
+
+    fn room(&mut self, is_right: impl Fn(&Worker) -> bool) -> Option<&mut Worker> {
+        let mut workers = self.workers.values_mut();
+        workers.find(|worker| !worker.draining && worker.has_room() && is_right(worker))
+    }
+}
+
+// === impl Worker ===
+
+impl Worker {
+    fn has_room(&self) -> bool {
+        self.replicas.len() < REPLICAS_PER_POD
+    }
+
+    fn view(&self) -> PodWorker {
+        PodWorker {
+            replicas: self.replicas.len(),
+            used: cpus(self.replicas.len() as f64),
+            draining: self.draining,
+            connected: true,
+            failures: 0,
+        }
     }
 }
 

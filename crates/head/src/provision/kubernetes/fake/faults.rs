@@ -12,7 +12,7 @@ async fn two_pods(min: u32) -> Cluster {
     let mut cluster = Cluster::new();
     let fields = json!({"min": min, "max": 200, "idle_timeout_s": 1});
     cluster.start_head(groups(&fields, "1")).await;
-    cluster.replicas = 4;
+    cluster.want(4);
     cluster
         .until("two pods", |it| it.is_served() && it.pods().len() == 2)
         .await;
@@ -21,7 +21,7 @@ async fn two_pods(min: u32) -> Cluster {
 
 /// Nothing was done that must not be done, and in the end there is what shall be.
 async fn comes_to(cluster: &mut Cluster, replicas: usize) {
-    cluster.replicas = replicas;
+    cluster.want(replicas);
     let pods = replicas.div_ceil(2);
     cluster
         .until("all run", |it| it.is_served() && it.pods().len() == pods)
@@ -56,7 +56,7 @@ async fn refused_throttled_and_broken_creations_are_made_up_for() {
 async fn a_creation_without_an_answer_makes_no_second_pod() {
     let mut cluster = two_pods(0).await;
     cluster.api.fail("POST pods", &[Fault::DoneUnanswered]);
-    cluster.replicas = 6;
+    cluster.want(6);
     cluster.until("all run", Cluster::is_served).await;
     cluster.wait(Duration::from_secs(60)).await;
     assert_eq!(cluster.api.count("POST pods"), 3);
@@ -69,7 +69,7 @@ async fn a_watch_that_is_behind_makes_no_pod_twice() {
     let fields = json!({"max": 200, "idle_timeout_s": 60});
     cluster.start_head(groups(&fields, "1")).await;
     for (replicas, pods) in [(2, 1), (6, 3), (8, 4)] {
-        cluster.replicas = replicas;
+        cluster.want(replicas);
         cluster.until("all run", Cluster::is_served).await;
         assert_eq!(cluster.api.count("POST pods"), pods);
     }
@@ -154,11 +154,50 @@ async fn watches_that_end_expire_or_tell_twice_miss_nothing() {
 async fn two_hundred_pods_take_at_most_five_hundred_calls() {
     let mut cluster = two_pods(0).await;
     cluster.api.state().calls.clear();
-    cluster.replicas = 400;
+    cluster.want(400);
     cluster.until("all run", Cluster::is_served).await;
     cluster.wait(Duration::from_secs(5)).await;
     assert_eq!(cluster.pods().len(), 200);
     let calls = cluster.api.state().calls.clone();
     assert!(calls.len() <= 500, "{} calls", calls.len());
     assert_eq!(cluster.api.state().budgets["test-small"], 199);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_makes_nothing_before_it_knows_what_earlier_ones_gave_up() {
+    let mut cluster = Cluster::new();
+    let faults = [Fault::Status(500), Fault::Hang, Fault::Status(403)];
+    cluster.api.fail("GET configmaps", &faults);
+    let fields = json!({"max": 200, "idle_timeout_s": 1});
+    cluster.start_head(groups(&fields, "1")).await;
+    cluster.want(2);
+    cluster
+        .until("it is told", |it| {
+            it.trouble().contains("the owner of the pods")
+        })
+        .await;
+    assert_eq!(cluster.api.count("POST pods"), 0);
+    comes_to(&mut cluster, 6).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_found_of_a_roll_out_is_kept_although_the_api_server_fails() {
+    let mut cluster = two_pods(2).await;
+    let faults = [Fault::Status(500), Fault::Hang, Fault::Status(403)];
+    cluster.api.fail("PATCH configmaps", &faults);
+    let fields = json!({"min": 2, "max": 200, "startup_timeout_s": 3});
+    cluster.start_head(groups(&fields, "no-image")).await;
+    cluster
+        .until("it is kept", |it| !it.api.state().annotations.is_empty())
+        .await;
+    comes_to(&mut cluster, 6).await;
+    assert_eq!(cluster.versions(), ["1", "1", "1"]);
+    // Another file: nothing is kept of the template that it does not have.
+    cluster.start_head(groups(&fields, "2")).await;
+    cluster
+        .until("the other one took over", |it| {
+            it.versions() == ["2", "2", "2"]
+        })
+        .await;
+    assert!(cluster.api.state().annotations.is_empty());
 }

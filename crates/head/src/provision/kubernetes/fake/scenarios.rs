@@ -38,6 +38,9 @@ async fn run(scenario: &Scenario) {
         let place = format!("{}, step {}", scenario.name, index + 1);
         let before = cluster.pods();
         let victim = before.first().cloned().unwrap_or_default();
+        let never = step.expect.get("never").and_then(Value::as_str);
+        let made = |cluster: &Cluster| cluster.api.state().made(never.unwrap_or_default());
+        let made_before = made(&cluster);
         for (what, value) in &step.does {
             happens(&mut cluster, scenario, what, value, &victim).await;
         }
@@ -50,6 +53,7 @@ async fn run(scenario: &Scenario) {
                 all && (waits || cluster.is_served())
             })
             .await;
+        assert_eq!(made(&cluster), made_before, "{place}: never {never:?}");
         let wrongs = &cluster.api.state().wrongs;
         assert!(wrongs.is_empty(), "{place}: {wrongs:?}");
     }
@@ -64,7 +68,13 @@ async fn happens(
 ) {
     let number = || value.as_u64().unwrap() as usize;
     match what {
-        "replicas" => cluster.replicas = number(),
+        "replicas" => match value.as_object() {
+            None => cluster.want(number()),
+            Some(each) => cluster.want_each(each.iter().map(|(name, wanted)| {
+                let wanted = wanted.as_u64().unwrap() as usize;
+                (name.clone(), wanted)
+            })),
+        },
         "quota" => cluster.api.state().quota = Some(number()),
         "level" => value
             .as_str()
@@ -94,6 +104,8 @@ fn is_so(cluster: &Cluster, what: &str, value: &Value, before: &[String], victim
             state.notes.iter().any(|note| note.contains(words))
         }
         "kept" => before.iter().all(|pod| pods.contains(pod)),
+        // Looked at when all the rest is so.
+        "never" => true,
         "gone" => !pods.iter().any(|pod| pod == victim),
         other => panic!("expect: {other} is unknown"),
     }
