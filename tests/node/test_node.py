@@ -12,6 +12,7 @@ import requests
 from cluster.installed import CHANGES, NAME, VALUES, Installed, sleep_app, upgrade_and_go_back
 from cluster.release import WAIT_S, merged
 from machine.node import DISK, Node
+from machine.reach import Port, reached
 from support.config import Json
 from support.waiting import wait_until
 
@@ -84,6 +85,45 @@ def test_the_chart_is_installed_and_passes_its_own_test(release: Installed) -> N
     release.settle("mobula:1")
     done = release.helm("test", "r", "--timeout", "120s")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+INTERNAL = [
+    Port("head", 6380), Port("head", 8265), Port("worker", 6381), Port("etcd", 2379),
+    Port("etcd", 2380),
+]  # fmt: skip
+PUBLIC = [
+    Port("router", 8000), Port("router", 9000), Port("router", 9102), Port("worker", 9102),
+    Port("etcd", 2381),
+]  # fmt: skip
+PORTS = [*INTERNAL, *PUBLIC]
+# What a pod with the labels of a role may connect to, and one with none.
+MAY_REACH: dict[str | None, set[Port]] = {
+    None: set(PUBLIC),
+    "router": {Port("head", 6380), Port("worker", 6381)},
+    "worker": {Port("head", 6380)},
+    "head": {Port("head", 8265), Port("etcd", 2379)},
+    "test": {Port("head", 8265)},
+    "deploy": {Port("head", 8265)},
+    "etcd": {Port("etcd", 2379), Port("etcd", 2380)},
+}
+
+
+def test_without_network_policies_a_stranger_reaches_every_port(release: Installed) -> None:
+    open_values = merged(NODE_VALUES, {"networkPolicy": {"enabled": False}})
+    assert release.upgrade(open_values).returncode == 0
+    release.settle("mobula:1")
+    assert reached(release, None, PORTS, set(PORTS)) == set(PORTS)
+
+
+@pytest.mark.parametrize("source", MAY_REACH, ids=lambda source: source or "stranger")
+def test_network_policies_let_each_role_reach_what_it_needs_and_nothing_else(
+    release: Installed, source: str | None
+) -> None:
+    assert release.upgrade(NODE_VALUES).returncode == 0
+    release.settle("mobula:1")
+    # Among pods of one policy, this enforcer lets out what the policy lets in from everybody.
+    ports = [port for port in PORTS if port.component != source or port in INTERNAL]
+    assert reached(release, source, ports, MAY_REACH[source]) == MAY_REACH[source]
 
 
 def test_a_model_of_the_image_answers_through_the_service(release: Installed) -> None:

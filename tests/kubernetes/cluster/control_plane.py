@@ -45,8 +45,9 @@ class ControlPlane:
         etcd_client, etcd_peer, port = free_ports(3)
         self.etcd_url = f"http://127.0.0.1:{etcd_client}"
         self.etcd_peer = f"http://127.0.0.1:{etcd_peer}"
-        self.port = port
-        self.url = f"https://{address or '127.0.0.1'}:{port}"
+        # By default, the chart lets heads speak to this port.
+        self.port = 6443 if address else port
+        self.url = f"https://{address or '127.0.0.1'}:{self.port}"
         self.certificate = folder / "certificates" / "apiserver.crt"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 

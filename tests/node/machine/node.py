@@ -1,4 +1,5 @@
-"""containerd, kubelet and kube-proxy, inside the machine that run.sh makes."""
+"""containerd, kubelet, kube-proxy and what enforces NetworkPolicies, inside the machine that run.sh
+makes."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from . import oci
 NAME = "node"
 ADDRESS = "10.88.0.1"  # of the bridge that run.sh makes
 PODS = "10.88.0.0/16"
+SERVICES = "10.96.0.0/16"
 START_TIMEOUT_S = 120.0
 # Made and removed by run.sh.
 CGROUP = os.environ.get("MOBULA_NODE_CGROUP", "")
@@ -107,6 +109,10 @@ class Node:
             # What is one for all of the kernel stays as it is.
             "--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0s",
             "--conntrack-tcp-timeout-close-wait=0s",
+        )  # fmt: skip
+        self._spawn(
+            "policies", "--kubeconfig", str(self.plane.kubeconfig),
+            f"--hostname-override={NAME}", f"--service-cluster-ip-range={SERVICES}",
         )  # fmt: skip
         return self
 
