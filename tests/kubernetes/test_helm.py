@@ -99,6 +99,26 @@ def test_an_installed_chart_serves_and_passes_its_own_test(release: Installed) -
     assert clients.failed() == []
 
 
+def test_what_heads_keep_in_the_owner_of_the_pods_outlives_an_upgrade_and_the_way_back(
+    release: Installed,
+) -> None:
+    assert release.upgrade(VALUES).returncode == 0
+    owner, kept = f"{NAME}-cluster", "rollout.mobula.dev/some"
+    assert release.kubectl("annotate", "configmap", owner, f"{kept}=verdict").returncode == 0
+
+    def annotations() -> Json:
+        found = release.plane.get(f"{release.core}/configmaps/{owner}")
+        return found["metadata"]["annotations"]
+
+    # The object itself changes.
+    changed = merged(VALUES, {"commonAnnotations": {"owner": "search"}})
+    assert release.upgrade(changed).returncode == 0
+    assert annotations()["owner"] == "search" and annotations()[kept] == "verdict"
+    assert release.rollback().returncode == 0
+    assert "owner" not in annotations() and annotations()[kept] == "verdict"
+    release.kubectl("annotate", "configmap", owner, f"{kept}-")
+
+
 def test_the_charts_test_fails_when_an_application_does_not_run(release: Installed) -> None:
     wrong = {**sleep_app(1), "name": "wrong", "route_prefix": "/wrong", "args": {"no": "such"}}
     config = {"serveConfig": {"applications": [sleep_app(3), wrong]}}
@@ -161,6 +181,7 @@ ALLOWED = [
     *[(verb, "poddisruptionbudgets.policy") for verb in ("create", "delete", "get", "list")],
     ("patch", "poddisruptionbudgets.policy"),
     ("get", "configmaps/rag-cluster"),
+    ("patch", "configmaps/rag-cluster"),
     ("create", "events.events.k8s.io"),
     ("patch", "events.events.k8s.io"),
 ]
@@ -174,6 +195,7 @@ DENIED = [
     ("list", "secrets"),
     ("list", "configmaps"),
     ("get", "configmaps/other"),
+    ("patch", "configmaps/rag-worker-groups"),
     ("update", "configmaps/rag-cluster"),
     ("delete", "configmaps/rag-cluster"),
     ("create", "deployments.apps"),

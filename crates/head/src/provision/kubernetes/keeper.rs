@@ -36,8 +36,9 @@ const CONNECT_PAUSE: Duration = Duration::from_secs(2);
 /// The pause before a budget that could not be set is tried again.
 const BUDGET_PAUSE: Duration = Duration::from_secs(5);
 
-/// The pause before the owner is asked again to keep what was found of a roll-out.
-const VERDICTS_PAUSE: Duration = Duration::from_secs(5);
+/// The pause before the owner is asked again to keep what was found of a roll-out; it may be that
+/// the head has no right to that.
+const VERDICTS_PAUSE: Duration = Duration::from_secs(30);
 
 /// Of a pod's name: random characters at its end.
 const NAME_SUFFIX_CHARS: usize = 5;
