@@ -19,12 +19,11 @@ WRK=$(tool wrk wrk libluajit-5.1-2) || fail "no wrk: not on the PATH, and not to
 NGINX=$(tool nginx nginx) || fail "no nginx: not on the PATH, and not to be had as a Debian package"
 HAPROXY=$(tool haproxy haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1) ||
   HAPROXY=$(tool haproxy haproxy liblua5.3-0) || fail "no haproxy: not on the PATH, and not to be had as a Debian package"
-cargo build --quiet --release --locked --manifest-path "$root/Cargo.toml" -p mobula-router --example yardstick
-YARDSTICK="$root/target/release/examples/yardstick"
+need_yardstick
 PYTHON=python3
 case "$SYSTEMS" in *ray*) PYTHON="$("$root/tests/setup.sh")/bin/python" ;; esac
 MOBULA="$mobula"
-export WRK NGINX HAPROXY YARDSTICK MOBULA
+export WRK NGINX HAPROXY MOBULA
 
 out="$root/loadtest/results/hop-$(date -u +%Y%m%d-%H%M%S)"
 mkdir -p "$out"

@@ -12,6 +12,15 @@ need_mobula() {
   [ -x "$mobula" ] || fail "no binary at $mobula; run 'make build', or set MOBULA_BIN"
 }
 
+# The load generator that counts outcomes at a constant rate; YARDSTICK names one that is built.
+need_yardstick() {
+  if [ -z "${YARDSTICK:-}" ]; then
+    cargo build --quiet --release --locked --manifest-path "$root/Cargo.toml" -p mobula-router --example yardstick
+    YARDSTICK="$root/target/release/examples/yardstick"
+  fi
+  export YARDSTICK
+}
+
 free_port() {
   python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }

@@ -107,6 +107,17 @@ def test_a_refused_request_counts_as_an_error_of_its_application(rag: Server) ->
     wait_until(lambda: errors() == before + 1, "one more error", 5)
 
 
+def test_a_request_that_no_replica_answers_is_counted_by_its_reason(rag: Server) -> None:
+    def counted() -> float:
+        name = "mobula_router_problems_total"
+        return total(rag.metrics(), name, ingress="http", reason="timed_out")
+
+    before = counted()
+    at_once = {"x-request-timeout-seconds": "0.000001"}
+    assert requests.get(f"{rag.url}/noop", headers=at_once, timeout=10).status_code == 408
+    wait_until(lambda: counted() == before + 1, "one more", 5)
+
+
 def test_inference_is_counted_per_model(rag: Server) -> None:
     def count() -> float:
         return total(rag.metrics(), "rag8s_inference_requests_total")

@@ -41,6 +41,21 @@ impl ErrorKind {
         ErrorKind::ReplicaDied,
     ];
 
+    /// Its name as a label of metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            ErrorKind::InvalidRequest => "invalid_request",
+            ErrorKind::BodyTooLarge => "body_too_large",
+            ErrorKind::NotFound => "not_found",
+            ErrorKind::Backpressure => "backpressure",
+            ErrorKind::Unavailable => "unavailable",
+            ErrorKind::TimedOut => "timed_out",
+            ErrorKind::Cancelled => "cancelled",
+            ErrorKind::Internal => "internal",
+            ErrorKind::ReplicaDied => "replica_died",
+        }
+    }
+
     /// The HTTP status that a client sees.
     pub fn http_status(self) -> StatusCode {
         match self {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::Method;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use mobula_proto::status::ErrorKind;
 
 use crate::limits;
 
@@ -62,6 +63,9 @@ pub const TIMES_LEFT_OUT: &str = "mobula_router_replicas_left_out_total";
 pub const CERTIFICATES_READ: &str = "mobula_router_certificates_read_total";
 /// Accepted calls that were sent again because the replica was lost.
 pub const REPEATED: &str = "mobula_router_calls_repeated_total";
+
+/// Requests that the router answered itself because no replica did, by why.
+pub const PROBLEMS: &str = "mobula_router_problems_total";
 
 /// Status label of a client that went away.
 pub const CLIENT_GONE: u16 = 499;
@@ -153,6 +157,16 @@ pub fn describe() {
         REPEATED,
         "Accepted calls sent again after a replica was lost."
     );
+    describe_counter!(PROBLEMS, "Requests that no replica answered, by reason.");
+}
+
+/// A request is told why no replica answers it.
+pub fn problem(ingress: Ingress, kind: ErrorKind) {
+    let ingress = match ingress {
+        Ingress::Http => "http",
+        Ingress::Grpc => "grpc",
+    };
+    counter!(PROBLEMS, "ingress" => ingress, "reason" => kind.label()).increment(1);
 }
 
 /// Publishes the named limits.

@@ -33,7 +33,7 @@ use crate::dispatch::{Upload, UploadError};
 use crate::error::RouterError;
 use crate::exchange::{Answer, Ask, Failure};
 use crate::limits::{GRPC_MESSAGE_BYTES_MAX, GRPC_STATUS_CHARS_MAX};
-use crate::metrics::Ingress;
+use crate::metrics::{self, Ingress};
 use crate::queue::Affinity;
 
 /// Metadata that Ray Serve reads and answers.
@@ -292,6 +292,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 pub(super) fn status(problem: &Problem) -> Status {
+    metrics::problem(Ingress::Grpc, problem.kind);
     let mut status = Status::new(problem.kind.grpc_code(), cut(&problem.message));
     if problem.kind == ErrorKind::Backpressure
         && let Some(seconds) = problem.backpressure.and_then(|b| b.retry_after_s)

@@ -23,7 +23,7 @@ use super::websocket;
 use crate::core::{Core, RouteEntry};
 use crate::dispatch::{Upload, UploadError};
 use crate::exchange::{Answer, Ask, Failure};
-use crate::metrics::Ingress;
+use crate::metrics::{self, Ingress};
 use crate::queue::Affinity;
 
 /// Answers HTTP requests.
@@ -224,6 +224,7 @@ fn is_safe(method: &Method) -> bool {
 }
 
 pub(super) fn problem_response(problem: &Problem) -> Response<ReplyBody> {
+    metrics::problem(Ingress::Http, problem.kind);
     let mut response = Response::new(ReplyBody::whole(problem.message.clone()));
     let mut status = problem.kind.http_status();
     let headers = response.headers_mut();
