@@ -17,8 +17,10 @@
 //! must not draw more than its share. Only when no replica of one version can be reached does
 //! the other one get everything.
 
+mod admission;
 mod affinity;
 mod breaker;
+mod dice;
 mod order;
 mod replicas;
 mod share;
@@ -29,93 +31,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::QUEUED_REQUESTS_MAX;
 
+pub use admission::{Admission, Limits, Refusal, Refused, Seq, Start, Wish};
 pub use affinity::Affinity;
 pub use breaker::Outcome;
+pub use dice::Dice;
 use order::Order;
 pub use order::{Rank, Tenant};
 use replicas::Replicas;
 pub use replicas::{ReplicaKey, ReplicaLoad, Side, Wanted};
 pub use share::Share;
-
-/// Place in line. Lower is older; a request that a replica refused keeps its own.
-pub type Seq = u64;
-
-/// What the user allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Requests in progress per replica.
-    pub ongoing_max: u32,
-    /// Requests waiting, in this router; negative: no limit but our own.
-    pub queued_max: i64,
-    /// Percent of the requests that are for the canary, if there is one.
-    pub canary_percent: u32,
-}
-
-/// What a request asks of the queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wish {
-    /// What it would rather stay with.
-    pub affinity: Option<Affinity>,
-    /// Its place among others; only looked at when the queue is ordered.
-    pub rank: Rank,
-}
-
-/// What becomes of a request that just came.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Admission<T> {
-    /// It has a slot.
-    Start {
-        /// The slot.
-        key: ReplicaKey,
-        /// Its place, should the replica refuse it.
-        seq: Seq,
-        /// The replica.
-        target: T,
-    },
-    /// It waits; its waiter will be handed out with a slot or with the end of the queue.
-    Wait(Seq),
-    /// It is refused.
-    Refuse(Refusal),
-}
-
-/// Why a request is refused at the door.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The queue is full.
-    Full {
-        /// Requests waiting now.
-        queued: usize,
-        /// The limit that was reached.
-        max: usize,
-    },
-    /// The deployment failed to deploy and has no replica.
-    Failed,
-    /// The deployment was deleted.
-    Deleted,
-}
-
-/// A request that waited and may start.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Start<T, W> {
-    /// The slot.
-    pub key: ReplicaKey,
-    /// The request's place in line.
-    pub seq: Seq,
-    /// The replica.
-    pub target: T,
-    /// Whom to tell.
-    pub waiter: W,
-}
-
-/// What follows when a replica refused a request.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Refused<T> {
-    /// What becomes of the request. Never refused for want of room: it was admitted before.
-    pub admission: Admission<T>,
-    /// How often in a row the replica has refused, to say how long it is left alone until
-    /// [`Queue::resume`].
-    pub in_a_row: u32,
-}
 
 /// The queues of one deployment. `T` says how to reach a replica, `W` how to tell a waiter.
 #[derive(Debug)]
@@ -139,28 +63,6 @@ struct Waiting<W> {
     /// None: a replica refused it after it was started.
     rank: Option<Rank>,
     waiter: W,
-}
-
-/// Random numbers made of one seed.
-#[derive(Clone, Copy, Debug)]
-pub struct Dice(u64);
-
-// === impl Dice ===
-
-impl Dice {
-    /// Dice that fall as the seed says.
-    pub fn new(seed: u64) -> Dice {
-        Dice(seed)
-    }
-
-    /// A number below `n`; 0 when `n` is 0. (SplitMix64.)
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = affinity::mix(self.0);
-        // The high half of the product; the bias of 2^-64 per choice does not matter here.
-        let scaled = (u128::from(z) * n as u128) >> 64;
-        usize::try_from(scaled).unwrap_or(0)
-    }
 }
 
 // === impl Queue ===
