@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import struct
 import threading
@@ -11,7 +12,7 @@ from contextlib import AbstractContextManager
 import pytest
 import requests
 from conftest import NewServer
-from support.config import app, deployment, noop
+from support.config import Json, app, deployment, noop
 from support.exposition import total
 from support.server import Server
 from support.waiting import wait_until
@@ -199,3 +200,63 @@ def test_many_at_once_do_not_mix(server: Server) -> None:
         thread.join()
     assert failures == []
     wait_until(lambda: in_flight(server) == 0, "the replica is free")
+
+
+def test_a_server_that_stops_says_goodbye_after_what_is_under_way(new_server: NewServer) -> None:
+    server = new_server()
+    server.start(server.config([app("echo", "echo", "/echo", deployment("Echo"))]))
+    with opened(server) as idle, opened(server) as busy:
+        idle.send("hello")
+        assert idle.recv(20) == "hello"
+        busy.send("later 1")
+        assert busy.recv(20) == "soon"
+        server.signal(signal.SIGTERM)
+        with pytest.raises(ConnectionClosedOK):
+            idle.recv(20)
+        assert (idle.close_code, idle.close_reason) == (1001, "going away")
+        assert busy.recv(20) == "later 1"
+        with pytest.raises(ConnectionClosedOK):
+            busy.recv(20)
+        assert busy.close_code == 1001
+    assert server.wait_exit() == 0
+
+
+def test_a_replica_that_is_replaced_says_goodbye_and_the_next_one_takes_over(
+    new_server: NewServer,
+) -> None:
+    server = new_server()
+
+    def version(number: int) -> Json:
+        environ = {"env_vars": {"VERSION": str(number)}}
+        return server.config([app("echo", "echo", "/echo", deployment("Echo"), runtime_env=environ)])
+
+    server.start(version(1))
+    with opened(server) as idle, opened(server) as busy:
+        busy.send("later 1")
+        assert busy.recv(20) == "soon"
+        assert server.put(version(2)).status_code == 200
+        with pytest.raises(ConnectionClosedError):
+            idle.recv(20)
+        assert (idle.close_code, idle.close_reason) == (1012, "service restart")
+        # The replica that was told to restart is not asked again.
+        with opened(server) as again:
+            again.send("hello")
+            assert again.recv(20) == "hello"
+            assert busy.recv(20) == "later 1"
+            with pytest.raises(ConnectionClosedError):
+                busy.recv(20)
+            assert busy.close_code == 1012
+    wait_until(lambda: counted(server, 1012) == (2, 0), "both are counted, and are no errors")
+
+
+def test_one_that_never_reads_is_closed_before_the_replica_is_cut_off(new_server: NewServer) -> None:
+    server = new_server()
+    echo = deployment("Echo", graceful_shutdown_timeout_s=2)
+    server.start(server.config([app("echo", "echo", "/echo", echo)]))
+    with opened(server) as client:
+        client.send("later 3000")
+        assert client.recv(20) == "soon"
+        assert server.put(server.config([])).status_code == 200
+        with pytest.raises(ConnectionClosedError):
+            client.recv(20)
+        assert client.close_code == 1012

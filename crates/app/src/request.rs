@@ -1,11 +1,12 @@
 //! What a replica is asked.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderMap, Method};
 use tokio_util::sync::CancellationToken;
 
-use crate::Body;
+use crate::{Body, Leaving};
 
 /// How the request came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub struct RequestContext {
     /// Fires when the client went away or the deadline passed. The call's future is dropped as
     /// well; the token is for work that was handed to other threads.
     pub cancelled: CancellationToken,
+    /// Told when a WebSocket has to come to an end; none for requests that end by themselves.
+    pub leaving: Option<Arc<Leaving>>,
 }
 
 impl Request {
@@ -86,6 +89,7 @@ impl Request {
                 deadline: None,
                 model_id: String::new(),
                 cancelled: CancellationToken::new(),
+                leaving: None,
             },
         }
     }

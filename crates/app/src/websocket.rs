@@ -18,6 +18,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Message as WireMessage, Utf8Bytes};
 
 use crate::wire::Wire;
-use crate::{Body, BodyError, CallError, End, Ending, Protocol, Request, Response};
+use crate::{Body, BodyError, CallError, End, Ending, Leave, Leaving, Protocol, Request, Response};
 
 /// A message, all its frames together; uvicorn's figure. One that is longer ends the WebSocket
 /// with 1009.
@@ -97,6 +98,7 @@ pub struct WebSocket {
 struct Open {
     stream: WebSocketStream<Wire>,
     ending: Ending,
+    leaving: Arc<Leaving>,
     closed: bool,
 }
 
@@ -152,7 +154,16 @@ impl Open {
         let mut asked = false;
         while !self.closed {
             let next = tokio::time::timeout(WEBSOCKET_PING_SECONDS, self.stream.next());
-            let Ok(next) = next.await else {
+            // What has come is still answered.
+            let next = tokio::select! {
+                biased;
+                next = next => next,
+                leave = self.leaving.told() => {
+                    self.leave(leave).await;
+                    continue;
+                }
+            };
+            let Ok(next) = next else {
                 if std::mem::replace(&mut asked, true) {
                     self.end(CLOSE_ABNORMAL);
                 } else {
@@ -196,6 +207,15 @@ impl Open {
             }
         };
         drop(tokio::time::timeout(WEBSOCKET_CLOSE_SECONDS_MAX, closing).await);
+    }
+
+    /// The router or the replica stops: the client is told so.
+    async fn leave(&mut self, leave: Leave) {
+        let reason = match leave.code {
+            Leave::RESTART => "service restart",
+            _ => "going away",
+        };
+        self.close(leave.code, reason).await;
     }
 
     async fn write(&mut self, message: WireMessage) -> Result<(), WebSocketError> {
@@ -255,8 +275,11 @@ impl From<WebSocketError> for CallError {
 impl Response {
     /// Opens the WebSocket that the request asks for, and speaks on it until `speak` ends: then
     /// it is closed with 1000, or with 1011 after an error that is not the client's. When the
-    /// client goes away and nothing is read, the future is dropped. A request that asks for
-    /// none is answered with 426.
+    /// client goes away and nothing is read, the future is dropped. When the router (1001) or the
+    /// replica (1012) has to stop, [`WebSocket::recv`] closes it as soon as nothing more has come
+    /// and gives `None`; a future that goes on all the same is dropped shortly before the time
+    /// for that is over, and the WebSocket closed. A request that asks for none is answered with
+    /// 426.
     pub fn websocket<F, Fut>(request: Request, speak: F) -> Response
     where
         F: FnOnce(WebSocket) -> Fut + Send + 'static,
@@ -272,7 +295,8 @@ impl Response {
         let ending = Ending::default();
         let (pieces, taken) = mpsc::channel(PIECES_MAX);
         let wire = Wire::new(request.body, pieces);
-        let speaking = speak_on(wire, ending.clone(), speak);
+        let leaving = request.context.leaving.unwrap_or_default();
+        let speaking = speak_on(wire, ending.clone(), leaving, speak);
         Response {
             status: StatusCode::SWITCHING_PROTOCOLS,
             headers,
@@ -293,7 +317,12 @@ fn upgrade_required() -> Response {
     response
 }
 
-async fn speak_on<F, Fut>(wire: Wire, ending: Ending, speak: F) -> Result<(), CallError>
+async fn speak_on<F, Fut>(
+    wire: Wire,
+    ending: Ending,
+    leaving: Arc<Leaving>,
+    speak: F,
+) -> Result<(), CallError>
 where
     F: FnOnce(WebSocket) -> Fut + Send + 'static,
     Fut: Future<Output = Result<(), CallError>> + Send + 'static,
@@ -306,23 +335,45 @@ where
     let open = Box::new(Open {
         stream,
         ending: ending.clone(),
+        leaving: Arc::clone(&leaving),
         closed: false,
     });
-    let outcome = speak(WebSocket {
+    let speaking = speak(WebSocket {
         open: Some(open),
         back: Some(back),
-    })
-    .await;
-    // After that the code's error is about a WebSocket that the client closed or left.
+    });
+    let outcome = tokio::select! {
+        outcome = speaking => Spoke::Ended(outcome),
+        leave = overdue(&leaving) => Spoke::Overdue(leave),
+    };
+    // After that the code's error is about a WebSocket that was closed or left.
     let was_over = ending.get().is_some();
-    let failure = outcome.err().filter(|_| !was_over);
-    if let Ok(mut open) = returned.await {
-        match failure {
-            None => open.close(CLOSE_NORMAL, "").await,
-            Some(_) => open.close(CLOSE_INTERNAL, "Internal Server Error").await,
+    let mut open = returned.await.ok();
+    match (outcome, &mut open) {
+        (Spoke::Overdue(leave), Some(open)) => open.leave(leave).await,
+        (Spoke::Ended(Err(error)), open) if !was_over => {
+            if let Some(open) = open {
+                open.close(CLOSE_INTERNAL, "Internal Server Error").await;
+            }
+            return Err(error);
         }
+        (Spoke::Ended(_), Some(open)) => open.close(CLOSE_NORMAL, "").await,
+        (_, None) => {}
     }
-    failure.map_or(Ok(()), Err)
+    Ok(())
+}
+
+/// How the code's part of a WebSocket ended.
+enum Spoke {
+    Ended(Result<(), CallError>),
+    Overdue(Leave),
+}
+
+/// Returns when the WebSocket had to be over.
+async fn overdue(leaving: &Leaving) -> Leave {
+    let leave = leaving.told().await;
+    tokio::time::sleep_until(leave.by.into()).await;
+    leave
 }
 
 /// A body whose bytes `speaking` makes, which runs while the body is read and is dropped with it.
@@ -374,14 +425,33 @@ mod tests {
         F: FnOnce(WebSocket) -> Fut + Send + 'static,
         Fut: Future<Output = Result<(), CallError>> + Send + 'static,
     {
+        let (client, ending, _) = leaving_client(speak).await;
+        (client, ending)
+    }
+
+    /// Such a client, and where it is said that the replica stops.
+    async fn leaving_client<F, Fut>(speak: F) -> (Client, Ending, Arc<Leaving>)
+    where
+        F: FnOnce(WebSocket) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), CallError>> + Send + 'static,
+    {
         let (pieces, mut sent) = mpsc::channel(PIECES_MAX);
         let body = futures_util::stream::poll_fn(move |cx| sent.poll_recv(cx)).map(Ok);
-        let response = Response::websocket(request(Body::stream(body)), speak);
+        let leaving = Arc::<Leaving>::default();
+        let mut request = request(Body::stream(body));
+        request.context.leaving = Some(Arc::clone(&leaving));
+        let response = Response::websocket(request, speak);
         assert_eq!(response.status, StatusCode::SWITCHING_PROTOCOLS);
         let ending = response.ending.clone().unwrap();
         let wire = Wire::new(response.body, pieces);
         let client = WebSocketStream::from_raw_socket(wire, Role::Client, None).await;
-        (client, ending)
+        (client, ending, leaving)
+    }
+
+    fn restart() -> Leave {
+        let limit = Duration::from_secs(20);
+        let now = tokio::time::Instant::now().into_std();
+        Leave::within(Leave::RESTART, limit, now)
     }
 
     async fn echo(mut socket: WebSocket) -> Result<(), CallError> {
@@ -461,6 +531,42 @@ mod tests {
             > 0
         {}
         assert_eq!(ending.get(), Some(End::Closed(1006)));
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_stops_answers_what_has_come_and_says_goodbye() {
+        let (mut client, ending, leaving) = leaving_client(echo).await;
+        let sent = ["one", "two"].map(WireMessage::text);
+        for message in sent.clone() {
+            client.send(message).await.unwrap();
+        }
+        leaving.tell(restart());
+        for message in sent {
+            assert_eq!(client.next().await.unwrap().unwrap(), message);
+        }
+        assert_eq!(close_code(client.next().await), 1012);
+        assert!(client.next().await.is_none());
+        assert_eq!(ending.get(), Some(End::Closed(1012)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_that_stops_does_not_wait_for_code_that_never_reads() {
+        let speak = |mut socket: WebSocket| async move {
+            loop {
+                socket.send(Message::Text("tick".to_owned())).await?;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let (mut client, ending, leaving) = leaving_client(speak).await;
+        assert!(client.next().await.unwrap().unwrap().is_text());
+        leaving.tell(restart());
+        let mut last = client.next().await;
+        while matches!(last, Some(Ok(WireMessage::Text(_)))) {
+            last = client.next().await;
+        }
+        assert_eq!(close_code(last), 1012);
+        assert!(client.next().await.is_none());
+        assert_eq!(ending.get(), Some(End::Closed(1012)));
     }
 
     #[test]

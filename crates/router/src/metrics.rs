@@ -73,6 +73,10 @@ pub const CLIENT_GONE: u16 = 499;
 /// Status label of a WebSocket that was closed without a code. Others have their close code, as
 /// with Ray.
 pub const WEBSOCKET_BROKEN: u16 = 1006;
+/// Of one that was closed because the router stops.
+pub const WEBSOCKET_GOING_AWAY: u16 = 1001;
+/// Of one that was closed because its replica stops.
+const WEBSOCKET_RESTART: u16 = 1012;
 
 /// Which ingress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -325,7 +329,12 @@ impl RouteMetrics {
 /// A status from 400, or a close code other than 1000 and 1001, and 1005, which browsers close
 /// with when they are told none.
 fn is_http_error(status: u16) -> bool {
-    status >= 400 && !matches!(status, 1000 | 1001 | 1005)
+    const NO_CODE: u16 = 1005;
+    let is_agreed = matches!(
+        status,
+        1000 | WEBSOCKET_GOING_AWAY | NO_CODE | WEBSOCKET_RESTART
+    );
+    status >= 400 && !is_agreed
 }
 
 /// Methods that have a label of their own; a client can invent any number of others.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use mobula_app::Leaving;
 use mobula_proto::v1::AssignedReplica;
 use ractor::ActorRef;
 use tokio::sync::watch;
@@ -35,6 +36,8 @@ pub(crate) struct Cell {
     /// Unix time at which construction began.
     pub start_time_s: f64,
     pub gate: Arc<Gate>,
+    /// Told to its WebSockets when the replica stops.
+    pub leaving: Leaving,
     status: watch::Sender<Status>,
     changed: watch::Sender<u64>,
 }
@@ -103,6 +106,7 @@ impl Board {
             deployment: replica.deployment.clone(),
             code_version: replica.code_version.clone(),
             start_time_s: unix_time_s(),
+            leaving: Leaving::default(),
             gate: Gate::new(replica.max_ongoing_requests.max(1)),
             status: watch::Sender::new(Status {
                 phase: Phase::Starting,

@@ -1,6 +1,9 @@
 //! `mobula.apps:echo`: gives back what it gets, in every way in which a client can send: a body,
 //! a WebSocket, gRPC calls of all four kinds. For tests, and as an example of each.
 
+use std::str::FromStr;
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use http::HeaderValue;
@@ -20,6 +23,9 @@ const REPEATS: usize = 3;
 
 /// What `Collect` joins, at most.
 const COLLECTED_BYTES_MAX: usize = 1024 * 1024;
+
+/// The longest that `later` waits.
+const LATER_SECONDS_MAX: f64 = 3600.0;
 
 /// A message that ends a stream with a status, so that a test can ask for one.
 const FAILS: &[u8] = b"fail";
@@ -79,20 +85,31 @@ fn body(request: Request) -> Response {
     response
 }
 
-/// Each message goes back. `close CODE` has it closed with that code.
+/// Each message goes back. `close CODE` has it closed with that code; `later SECONDS` is answered
+/// at once with `soon`, and goes back after so long.
 async fn speak(mut socket: WebSocket) -> Result<(), CallError> {
     while let Some(message) = socket.recv().await? {
-        if let Message::Text(text) = &message
-            && let Some(code) = text
-                .strip_prefix("close ")
-                .and_then(|code| code.parse().ok())
-        {
+        if let Some(code) = told(&message, "close ") {
             socket.close(code, "as told").await;
             break;
+        }
+        if let Some(seconds) = told::<f64>(&message, "later ")
+            && let Ok(pause) = Duration::try_from_secs_f64(seconds.min(LATER_SECONDS_MAX))
+        {
+            socket.send(Message::Text("soon".to_owned())).await?;
+            tokio::time::sleep(pause).await;
         }
         socket.send(message).await?;
     }
     Ok(())
+}
+
+/// The number after a word.
+fn told<T: FromStr>(message: &Message, word: &str) -> Option<T> {
+    match message {
+        Message::Text(text) => text.strip_prefix(word)?.parse().ok(),
+        Message::Binary(_) => None,
+    }
 }
 
 /// Bidirectional: each message goes back as it comes.

@@ -154,7 +154,7 @@ impl Call {
                 tracing::debug!(message = fault.message, "a replica failed a call");
             }
             // Only routers send these.
-            Kind::Call(_) | Kind::Cancel(_) => {}
+            Kind::Call(_) | Kind::Cancel(_) | Kind::Leave(_) => {}
         }
         self.settle(state)
     }

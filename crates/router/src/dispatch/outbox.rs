@@ -185,6 +185,7 @@ fn weight(frame: &v1::Frame) -> usize {
         Some(
             Kind::Credit(_)
             | Kind::Cancel(_)
+            | Kind::Leave(_)
             | Kind::Accepted(_)
             | Kind::Rejected(_)
             | Kind::Reply(_)

@@ -97,7 +97,7 @@ impl<P: Port> Connection<P> {
             }
         }
         if let Some(tunnel) = self.activity.tunnel() {
-            self.unless_cut(tunnel.run()).await;
+            self.unless_cut(tunnel.run(self.ends.close.clone())).await;
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -15,7 +15,7 @@ use http_body::{Body, Frame};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use mobula_proto::status::ErrorKind;
-use mobula_proto::v1;
+use mobula_proto::v1::{self, frame::Kind};
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf, ReadHalf, WriteHalf};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -28,14 +28,17 @@ use super::tally::Tally;
 use crate::core::RouteEntry;
 use crate::dispatch::{CallHandle, Upload, UploadError};
 use crate::exchange::{Answer, Ask};
-use crate::limits::{WEBSOCKET_LEAVE_SECONDS_MAX, WEBSOCKET_READ_BYTES, WRITE_STALL_SECONDS_MAX};
-use crate::metrics::{Ingress, WEBSOCKET_BROKEN};
+use crate::limits::{
+    DRAIN_SECONDS_MAX, WEBSOCKET_LEAVE_SECONDS_MAX, WEBSOCKET_READ_BYTES, WRITE_STALL_SECONDS_MAX,
+};
+use crate::metrics::{Ingress, WEBSOCKET_BROKEN, WEBSOCKET_GOING_AWAY};
 use crate::queue::Affinity;
 
 /// Passes bytes both ways once the connection is no longer HTTP; the connection runs it.
 pub struct Tunnel(Mutex<Option<Running>>);
 
-type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Running =
+    Box<dyn FnOnce(CancellationToken) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 type Io = TokioIo<Upgraded>;
 
 /// What the client sends after the answer, as the body of the request.
@@ -178,15 +181,24 @@ fn switch(
     headers::to_client(reply.headers, headers);
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    let running: Running = Box::pin(pass(reply.body, call, upgrade, sides, tally));
-    response
-        .extensions_mut()
-        .insert(std::sync::Arc::new(Tunnel(Mutex::new(Some(running)))));
+    let first = reply.body;
+    let running: Running =
+        Box::new(move |closing| Box::pin(pass(first, call, upgrade, sides, tally, closing)));
+    let tunnel = Tunnel(Mutex::new(Some(running)));
+    response.extensions_mut().insert(Arc::new(tunnel));
     response
 }
 
-/// Passes what the replica sends to the client, until either is done.
-async fn pass(first: Bytes, mut call: CallHandle, upgrade: OnUpgrade, sides: Sides, tally: Tally) {
+/// Passes what the replica sends to the client, until either is done. When the port closes, the
+/// replica is asked to come to an end.
+async fn pass(
+    first: Bytes,
+    mut call: CallHandle,
+    upgrade: OnUpgrade,
+    sides: Sides,
+    tally: Tally,
+    closing: CancellationToken,
+) {
     // Dropping the call cancels it, dropping the tally counts a client that left.
     let Ok(upgraded) = upgrade.await else { return };
     let (read, mut write) = tokio::io::split(TokioIo::new(upgraded));
@@ -198,9 +210,17 @@ async fn pass(first: Bytes, mut call: CallHandle, upgrade: OnUpgrade, sides: Sid
         // It may have said before that it goes, so the replica gets a moment to do so too.
         tokio::time::sleep(WEBSOCKET_LEAVE_SECONDS_MAX).await;
     };
+    let (link, request) = call.link();
+    let link = Arc::clone(link);
+    let leaving = async {
+        closing.cancelled().await;
+        link.push(request, Kind::Leave(going_away()));
+        std::future::pending::<()>().await;
+    };
     let sent = tokio::select! {
         sent = send_all(first, &mut call, &mut write) => sent,
         () = gone => return,
+        () = leaving => return,
     };
     match sent {
         Sent::All => {
@@ -211,6 +231,13 @@ async fn pass(first: Bytes, mut call: CallHandle, upgrade: OnUpgrade, sides: Sid
         }
         Sent::Broken => tally.end(WEBSOCKET_BROKEN),
         Sent::Unread => {}
+    }
+}
+
+fn going_away() -> v1::Leave {
+    v1::Leave {
+        close_code: WEBSOCKET_GOING_AWAY.into(),
+        within_ms: u64::try_from(DRAIN_SECONDS_MAX.as_millis()).unwrap_or(u64::MAX),
     }
 }
 
@@ -244,11 +271,11 @@ async fn send_all(first: Bytes, call: &mut CallHandle, write: &mut WriteHalf<Io>
 // === impl Tunnel ===
 
 impl Tunnel {
-    /// Runs it; once.
-    pub async fn run(&self) {
+    /// Runs it; once. The token says that the port closes.
+    pub async fn run(&self, closing: CancellationToken) {
         let running = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(running) = running {
-            running.await;
+            running(closing).await;
         }
     }
 }

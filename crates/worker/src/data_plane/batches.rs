@@ -108,6 +108,7 @@ fn body_len(frame: &Frame) -> usize {
         Some(
             frame::Kind::Credit(_)
             | frame::Kind::Cancel(_)
+            | frame::Kind::Leave(_)
             | frame::Kind::Accepted(_)
             | frame::Kind::Rejected(_)
             | frame::Kind::Fault(_)

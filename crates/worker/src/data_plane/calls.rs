@@ -1,7 +1,9 @@
-//! The requests that are open on one stream: where `Data`, `Credit` and `Cancel` go.
+//! The requests that are open on one stream: where `Data`, `Credit`, `Cancel` and
+//! `Leave` go.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use mobula_app::{Leave, Leaving};
 use mobula_proto::numbers::NumberMap;
 use mobula_proto::v1::Data;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +15,8 @@ use super::window::Window;
 pub(crate) struct OpenCall {
     pub cancelled: CancellationToken,
     pub window: Arc<Window>,
+    /// Of a WebSocket: told when its router stops.
+    pub leaving: Option<Arc<Leaving>>,
     /// None once the body is whole.
     pub inbound: Option<InboundSender>,
 }
@@ -60,6 +64,13 @@ impl OpenCalls {
         let token = self.lock().get(&request).map(|call| call.cancelled.clone());
         if let Some(token) = token {
             token.cancel();
+        }
+    }
+
+    pub(crate) fn leave(&self, request: u64, leave: Leave) {
+        let leaving = self.lock().get(&request).and_then(|c| c.leaving.clone());
+        if let Some(leaving) = leaving {
+            leaving.tell(leave);
         }
     }
 

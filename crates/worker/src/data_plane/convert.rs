@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use mobula_app::{Body, End, Ending, GrpcStatus, Protocol, Request, RequestContext, Response};
+use mobula_app::{
+    Body, End, Ending, GrpcStatus, Leave, Protocol, Request, RequestContext, Response,
+};
 use mobula_proto::v1::{self, Call, Frame, Header, Reply, frame};
 use tokio_util::sync::CancellationToken;
 
@@ -42,8 +44,15 @@ pub(crate) fn request(
             deadline,
             model_id: call.model_id,
             cancelled,
+            leaving: None,
         },
     })
+}
+
+/// The router's word that a WebSocket shall be closed.
+pub(crate) fn leave(leave: v1::Leave, now: Instant) -> Leave {
+    let code = u16::try_from(leave.close_code).unwrap_or(Leave::GOING_AWAY);
+    Leave::within(code, Duration::from_millis(leave.within_ms), now)
 }
 
 /// The head of a reply, with the body or its first piece.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mobula_app::Body;
-use mobula_proto::v1::{Call, FaultKind, Frame, FrameBatch, RejectReason, frame};
+use mobula_proto::v1::{Call, FaultKind, Frame, FrameBatch, Protocol, RejectReason, frame};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -89,6 +89,9 @@ impl Exchange {
                 Some(frame::Kind::Data(data)) => self.calls.data(request, data),
                 Some(frame::Kind::Credit(credit)) => self.calls.credit(request, credit.bytes),
                 Some(frame::Kind::Cancel(_)) => self.calls.cancel(request),
+                Some(frame::Kind::Leave(leave)) => {
+                    self.calls.leave(request, convert::leave(leave, now));
+                }
                 // Only workers send these; a newer router may send kinds that we do not know.
                 Some(
                     frame::Kind::Accepted(_)
@@ -112,6 +115,8 @@ impl Exchange {
             }
         };
         let cancelled = CancellationToken::new();
+        let lasts = call.protocol() == Protocol::Websocket;
+        let leaving = lasts.then(|| Arc::new(hosted.cell.leaving.child()));
         let window = Arc::<Window>::default();
         let first = std::mem::take(&mut call.body);
         let (inbound, body) = if call.end {
@@ -123,6 +128,7 @@ impl Exchange {
         let open = OpenCall {
             cancelled: cancelled.clone(),
             window: window.clone(),
+            leaving: leaving.clone(),
             inbound,
         };
         if !self.calls.open(request, open) {
@@ -132,7 +138,8 @@ impl Exchange {
         }
         let mut answer = Answer::new(request, self.outgoing.clone(), window, self.calls.clone());
         match convert::request(call, body, now, cancelled) {
-            Ok(request) => {
+            Ok(mut request) => {
+                request.context.leaving = leaving;
                 let job = Box::new(Job {
                     context: request.context.clone(),
                     request: Some(request),

@@ -5,9 +5,9 @@
 //! holds at most `max_ongoing_requests` calls.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use mobula_app::Replica;
+use mobula_app::{Leave, Replica};
 use mobula_proto::v1::AssignedReplica;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
@@ -207,6 +207,8 @@ impl ReplicaOwner {
             return;
         };
         let limits = self.limits.borrow().clone();
+        let leave = Leave::within(Leave::RESTART, limits.drain_timeout, Instant::now());
+        self.cell.leaving.tell(leave);
         let drain = tasks::drain(code, limits, self.cell.gate.clone(), myself.clone());
         self.beside.spawn(drain);
     }
