@@ -17,6 +17,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .bytes(".mobula.cluster.v1")
         .codec_path(CODEC)
+        // It holds a password.
+        .skip_debug([".mobula.cluster.v1.TlsFiles"])
         .compile_fds(descriptors)?;
     serve_encoded(&root)
 }

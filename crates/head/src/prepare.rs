@@ -84,10 +84,14 @@ impl Preparer {
     /// cannot be used.
     pub async fn refusals(&self, config: &ServeConfig) -> Vec<String> {
         let mut refusals = self.unknown_import_paths(config);
-        if let Some((cert, key)) = config.http_options.tls_files().filter(|_| self.router_here) {
+        if let Some(tls) = config.http_options.tls().filter(|_| self.router_here) {
             let files = HttpsFiles {
-                cert: cert.into(),
-                key: key.into(),
+                cert: tls.certfile.into(),
+                key: tls.keyfile.into(),
+                password: tls
+                    .keyfile_password
+                    .map(|secret| secret.reveal().to_owned()),
+                client_ca: tls.ca_certs.map(Into::into),
             };
             let looking = tokio::task::spawn_blocking(move || files.read()?.server_config());
             if let Ok(Err(error)) = looking.await {
@@ -463,9 +467,7 @@ pub fn serving(config: &ServeConfig) -> Serving {
         grpc_port: grpc.port,
         grpc_request_timeout_s: timeout(grpc.request_timeout_s),
         grpc_reflection: grpc.enable_reflection,
-        http_tls: http
-            .tls_files()
-            .map(|(cert, key)| (cert.to_owned(), key.to_owned())),
+        http_tls: http.tls(),
     };
     let (proxy_location, ingress) = match config.proxy_location {
         ProxyLocation::Disabled => ("Disabled", None),

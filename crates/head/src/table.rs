@@ -46,13 +46,15 @@ fn ingress(ingress: &Ingress) -> v1::Ingress {
         grpc_port: ingress.grpc_port.into(),
         grpc_request_timeout_s: ingress.grpc_request_timeout_s,
         grpc_reflection: ingress.grpc_reflection,
-        http_tls: ingress
-            .http_tls
-            .as_ref()
-            .map(|(certfile, keyfile)| v1::TlsFiles {
-                certfile: certfile.clone(),
-                keyfile: keyfile.clone(),
-            }),
+        http_tls: ingress.http_tls.as_ref().map(|tls| v1::TlsFiles {
+            certfile: tls.certfile.clone(),
+            keyfile: tls.keyfile.clone(),
+            keyfile_password: tls
+                .keyfile_password
+                .as_ref()
+                .map(|secret| secret.reveal().to_owned()),
+            ca_certs: tls.ca_certs.clone(),
+        }),
     }
 }
 

@@ -45,13 +45,17 @@ fn start_logs(args: &LogArgs) -> Result<()> {
 }
 
 fn execute(cli: Cli) -> Result<()> {
-    let runtime = runtime(&cli.command)?;
+    if let Command::Worker(args) = cli.command {
+        return execute_worker(args);
+    }
+    let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         match cli.command {
             Command::Run(args) => run::run(args, &cli.log).await,
             Command::Head(args) => head::run(args).await,
             Command::Router(args) => router::run(args).await,
-            Command::Worker(args) => worker::run(args).await,
+            // Above.
+            Command::Worker(_) => Ok(()),
             Command::Deploy(args) => client::deploy::deploy(&args).await,
             Command::Delete(args) => client::application::delete(&args).await,
             Command::Plan(args) => client::plan::plan(&args).await,
@@ -67,17 +71,24 @@ fn execute(cli: Cli) -> Result<()> {
     })
 }
 
-/// A worker gets one thread for two CPUs: its models compute on threads of their own, and calls
-/// that cross from thread to thread cost more than they gain (docs/performance.md).
-/// `TOKIO_WORKER_THREADS` says otherwise.
-fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
+/// A worker has two runtimes. The replicas and their calls get one thread for two CPUs: models
+/// compute on threads of their own, and calls that cross from thread to thread cost more than they
+/// gain (docs/performance.md); `TOKIO_WORKER_THREADS` says otherwise. What speaks with the head,
+/// and what answers probes, has this thread, so that code that blocks does not hold it up.
+fn execute_worker(args: args::WorkerArgs) -> Result<()> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let is_worker = matches!(command, Command::Worker(_));
-    if is_worker && std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         builder.worker_threads(cpus.div_ceil(2));
     }
-    builder.enable_all().build()
+    let replicas = builder.enable_all().build()?;
+    let here = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let ended = here.block_on(worker::run(args, replicas.handle().clone()));
+    // Code that blocks would be waited for.
+    replicas.shutdown_background();
+    ended
 }
 
 /// The applications that this binary holds.

@@ -9,13 +9,14 @@ use mobula_process::{ids, metrics, signals};
 use mobula_proto::POD_UID_LABEL;
 use mobula_proto::v1::Resources;
 use mobula_worker::WorkerConfig;
+use tokio::runtime::Handle;
 
 use crate::access::credentials;
 use crate::args::WorkerArgs;
 use crate::telemetry::Telemetry;
 
-/// Hosts replicas until it is told to stop.
-pub async fn run(args: WorkerArgs) -> Result<()> {
+/// Hosts replicas, on the runtime that is given, until it is told to stop.
+pub async fn run(args: WorkerArgs, replicas_on: Handle) -> Result<()> {
     if let Some(parent_pid) = args.parent_pid {
         signals::end_with_parent(parent_pid).context("cannot follow the parent process")?;
     }
@@ -61,6 +62,7 @@ pub async fn run(args: WorkerArgs) -> Result<()> {
         registry: crate::registry(),
         env: crate::environment(),
         metrics,
+        replicas_on,
         shutdown,
     };
     mobula_worker::run(config).await.context("worker")

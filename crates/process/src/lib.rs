@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod admin;
+mod encrypted_key;
 pub mod https;
 pub mod ids;
 mod local;

@@ -25,3 +25,38 @@ pub mod v1 {
     #![allow(clippy::all, clippy::pedantic, missing_docs)]
     tonic::include_proto!("mobula.cluster.v1");
 }
+
+impl std::fmt::Debug for v1::TlsFiles {
+    /// Without the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsFiles")
+            .field("certfile", &self.certfile)
+            .field("keyfile", &self.keyfile)
+            .field("ca_certs", &self.ca_certs)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_route_table_can_be_printed_without_its_password() {
+        let table = super::v1::RouteTable {
+            ingress: Some(super::v1::Ingress {
+                http_tls: Some(super::v1::TlsFiles {
+                    certfile: "cert.pem".to_owned(),
+                    keyfile: "key.pem".to_owned(),
+                    keyfile_password: Some("hunter2".to_owned()),
+                    ca_certs: None,
+                }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let printed = format!("{table:?}");
+        assert!(
+            printed.contains("cert.pem") && !printed.contains("hunter2"),
+            "{printed}"
+        );
+    }
+}

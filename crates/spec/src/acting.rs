@@ -50,17 +50,6 @@ const NOT_NEEDED: &[(Place, &str, &str)] = &[
         "has no effect: a replica stops as soon as its last request has ended",
     ),
     (
-        Place::HttpOptions,
-        "ssl_ca_certs",
-        "has no effect: clients are not asked for a certificate, as with Ray",
-    ),
-    (
-        Place::HttpOptions,
-        "ssl_keyfile_password",
-        "has no effect: a key file that is encrypted is refused; \
-         `openssl pkey -in KEY -out PLAIN` decrypts it",
-    ),
-    (
         Place::Application,
         "autoscaling_policy",
         "has no effect: Python code cannot run here, each deployment is scaled by its own \

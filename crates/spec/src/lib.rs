@@ -44,7 +44,8 @@ pub use schema::deployment::{
 pub use schema::label_selector::LabelSelector;
 pub use schema::logging::{LogEncoding, LoggingConfig, TracingConfig};
 pub use schema::options::{
-    ControllerOptions, ControllerRuntimeEnv, GrpcOptions, HttpOptions, ProxyLocation, Secret,
+    ControllerOptions, ControllerRuntimeEnv, GrpcOptions, HttpOptions, HttpTls, ProxyLocation,
+    Secret,
 };
 pub use schema::placement::{
     CompactionMode, DeploymentActor, GangFailure, GangPlacement, GangSchedulingConfig,

@@ -12,6 +12,7 @@ use mobula_process::metrics::MetricsHandle;
 use mobula_process::net::{self, Addr};
 use mobula_proto::v1::Resources;
 use ractor::{Actor, ActorRef};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -70,6 +71,9 @@ pub struct WorkerConfig {
     pub env: BTreeMap<String, String>,
     /// Renders the process's metrics.
     pub metrics: MetricsHandle,
+    /// Runs the replicas and the calls of them. Another runtime than the one that runs [`run`]:
+    /// code that blocks then holds up neither the session with the head nor what a probe asks.
+    pub replicas_on: Handle,
     /// Fires on SIGTERM: drain and return.
     pub shutdown: CancellationToken,
 }
@@ -143,9 +147,14 @@ async fn build(config: WorkerConfig) -> Result<Built, WorkerError> {
         registry,
         env,
         metrics,
+        replicas_on,
         shutdown: _,
     } = config;
-    let listener = net::listen(&data_addr).await?;
+    // A listener is of the runtime that it is made on.
+    let listening = replicas_on.spawn(async move { net::listen(&data_addr).await });
+    let listener = listening
+        .await
+        .map_err(|error| WorkerError::Serve(error.to_string()))??;
     let data_addr = listener.local_addr()?;
     let advertised = advertised(&data_addr, advertise_addr, &node_ip);
     let identity = Identity {
@@ -163,8 +172,10 @@ async fn build(config: WorkerConfig) -> Result<Built, WorkerError> {
         board: board.clone(),
         builder,
     };
-    let (host, host_task) = Actor::spawn(None, Host, host_args)
+    let hosting = replicas_on.spawn(Actor::spawn(None, Host, host_args));
+    let (host, host_task) = hosting
         .await
+        .map_err(|error| WorkerError::Host(error.to_string()))?
         .map_err(|error| WorkerError::Host(error.to_string()))?;
 
     let (draining, told_draining) = watch::channel(false);
@@ -191,7 +202,7 @@ async fn build(config: WorkerConfig) -> Result<Built, WorkerError> {
     let mut attending = JoinSet::new();
     attending.spawn(session.run());
     let mut server = JoinSet::new();
-    server.spawn(serve(listener, data_plane));
+    server.spawn_on(serve(listener, data_plane), &replicas_on);
     Ok(Built {
         house: House {
             board,

@@ -3,6 +3,7 @@
 //! When the head is away the worker keeps everything running and dials again for ever. Not here:
 //! what an assignment changes (`host`), and when the worker ends (`run`).
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,16 @@ pub(crate) struct Session {
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Something that the host was asked: which replicas it has forgotten then.
+type Asking = Pin<Box<dyn Future<Output = Result<Vec<String>, Failure>> + Send>>;
+
+async fn answered(asking: &mut Option<Asking>) -> Result<Vec<String>, Failure> {
+    match asking {
+        Some(asking) => asking.await,
+        None => std::future::pending().await,
+    }
+}
 
 impl Session {
     /// Keeps a session with whichever head takes it, until the task is dropped.
@@ -113,20 +124,33 @@ impl Session {
         let mut heartbeat = tokio::time::interval(REPORT_INTERVAL);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut due = true;
+        // What the host is asked, one thing at a time: it shares its thread with the code of the
+        // replicas, and a report is due even while that blocks.
+        let mut asking: Option<Asking> = None;
+        // Replicas of which the head has heard that they ended.
+        let mut told: Vec<String> = Vec::new();
         loop {
+            if asking.is_none() && !told.is_empty() {
+                asking = Some(self.forget(told.clone()));
+            }
             tokio::select! {
-                assignment = assignments.message() => match assignment? {
-                    Some(assignment) => self.apply(number, assignment).await?,
+                forgotten = answered(&mut asking) => {
+                    let forgotten = forgotten?;
+                    told.retain(|id| !forgotten.contains(id));
+                    asking = None;
+                }
+                assignment = assignments.message(), if asking.is_none() => match assignment? {
+                    Some(assignment) => asking = Some(self.apply(number, assignment)),
                     None => return Ok(()),
                 },
                 room = reports.reserve(), if due => {
                     let room = room?;
                     due = false;
                     changes.borrow_and_update();
-                    let report = self.report();
-                    let ended = ended(&report);
+                    let mut report = self.report();
+                    report.replicas.retain(|replica| !told.contains(&replica.replica_id));
+                    told.extend(ended(&report));
                     room.send(report);
-                    self.forget(ended).await?;
                 }
                 changed = changes.changed() => { changed?; due = true; }
                 changed = draining.changed() => { changed?; due = true; }
@@ -135,24 +159,29 @@ impl Session {
         }
     }
 
-    async fn apply(&self, session: u64, assignment: WorkerAssignment) -> Result<(), Failure> {
-        let retire = assignment.retire;
+    fn apply(&self, session: u64, assignment: WorkerAssignment) -> Asking {
         let order = Order {
             session,
             version: assignment.version,
         };
-        ractor::call!(self.host, |reply| HostMsg::Apply(order, assignment, reply))?;
-        if retire {
-            self.retire.cancel();
-        }
-        Ok(())
+        let (host, retire) = (self.host.clone(), self.retire.clone());
+        Box::pin(async move {
+            let is_retired = assignment.retire;
+            ractor::call!(host, |reply| HostMsg::Apply(order, assignment, reply))?;
+            if is_retired {
+                retire.cancel();
+            }
+            Ok(Vec::new())
+        })
     }
 
-    async fn forget(&self, ended: Vec<String>) -> Result<(), Failure> {
-        if !ended.is_empty() {
-            ractor::call!(self.host, |reply| HostMsg::Forget(ended, reply))?;
-        }
-        Ok(())
+    fn forget(&self, ended: Vec<String>) -> Asking {
+        let host = self.host.clone();
+        Box::pin(async move {
+            let ids = ended.clone();
+            ractor::call!(host, |reply| HostMsg::Forget(ids, reply))?;
+            Ok(ended)
+        })
     }
 
     fn report(&self) -> WorkerReport {

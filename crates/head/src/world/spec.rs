@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use mobula_app::GrpcRoute;
 pub use mobula_spec::CompactionMode;
-use mobula_spec::{Budget, LabelSelector, Queueing, Traffic};
+use mobula_spec::{Budget, HttpTls, LabelSelector, Queueing, Traffic};
 use serde_json::Value;
 
 use super::Resources;
@@ -74,8 +74,8 @@ pub struct Ingress {
     pub grpc_request_timeout_s: Option<f64>,
     /// Whether the reflection service answers.
     pub grpc_reflection: bool,
-    /// Certificate and key, as files on the routers' machines. None: no TLS.
-    pub http_tls: Option<(String, String)>,
+    /// None: no TLS.
+    pub http_tls: Option<HttpTls>,
 }
 
 /// One application entry.

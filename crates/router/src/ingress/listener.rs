@@ -127,6 +127,8 @@ fn https_files(ingress: &v1::Ingress) -> Option<HttpsFiles> {
     ingress.http_tls.as_ref().map(|files| HttpsFiles {
         cert: files.certfile.clone().into(),
         key: files.keyfile.clone().into(),
+        password: files.keyfile_password.clone(),
+        client_ca: files.ca_certs.as_ref().map(Into::into),
     })
 }
 

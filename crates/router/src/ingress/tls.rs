@@ -155,6 +155,8 @@ mod tests {
         let files = HttpsFiles {
             cert: dir.join("cert.pem"),
             key: dir.join("key.pem"),
+            password: None,
+            client_ca: None,
         };
         std::fs::write(&files.cert, made.cert.pem()).unwrap();
         std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();

@@ -68,6 +68,16 @@ pub struct ControllerRuntimeEnv {
     pub env_vars: Option<BTreeMap<String, String>>,
 }
 
+/// How HTTP is served with TLS; files on the machine of each router.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpTls {
+    pub certfile: String,
+    pub keyfile: String,
+    pub keyfile_password: Option<Secret>,
+    /// Clients have to show a certificate that one of these authorities signed.
+    pub ca_certs: Option<String>,
+}
+
 /// Text that is shown nowhere unless it is asked for by name.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -102,6 +112,10 @@ impl Default for HttpOptions {
     }
 }
 
+/// Ray hands the file to its server and does not tell it to ask.
+const CLIENTS_ARE_ASKED: &str = "with ssl_ca_certs clients have to show a certificate that one of \
+                                 these authorities signed; Ray does not ask for one";
+
 impl HttpOptions {
     pub(crate) fn read(findings: &mut Findings, at: &At<'_>) -> Option<Self> {
         let mut fields = Fields::open(findings, at, Place::HttpOptions)?;
@@ -131,14 +145,29 @@ impl HttpOptions {
             );
         }
         fields.close(findings, Unknown::Warn);
+        if given(&options.ssl_ca_certs) {
+            at.warning(
+                findings,
+                match options.tls() {
+                    Some(_) => CLIENTS_ARE_ASKED,
+                    None => "ssl_ca_certs has no effect without ssl_certfile and ssl_keyfile",
+                },
+            );
+        }
         Some(options)
     }
 
-    /// The files of certificate and key, when HTTP is to be served with TLS.
-    pub fn tls_files(&self) -> Option<(&str, &str)> {
-        // Neither without the other, see `read`.
-        let (cert, key) = (self.ssl_certfile.as_deref()?, self.ssl_keyfile.as_deref()?);
-        (!cert.is_empty()).then_some((cert, key))
+    /// How HTTP is served with TLS, if it is. As with Ray, what is empty is not there.
+    pub fn tls(&self) -> Option<HttpTls> {
+        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let password = self.ssl_keyfile_password.clone();
+        Some(HttpTls {
+            certfile: given(&self.ssl_certfile)?,
+            // Neither without the other, see `read`.
+            keyfile: given(&self.ssl_keyfile)?,
+            keyfile_password: password.filter(|secret| !secret.reveal().is_empty()),
+            ca_certs: given(&self.ssl_ca_certs),
+        })
     }
 
     /// The object as a config may say it, with the password.

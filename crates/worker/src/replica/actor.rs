@@ -13,6 +13,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::blocking::Blocking;
 use super::start::{Builder, start};
 use super::tasks;
 use crate::assignment::{Limits, UserConfig};
@@ -53,6 +54,7 @@ pub(crate) struct ReplicaOwner {
     cell: Arc<Cell>,
     code: Option<Arc<dyn Replica>>,
     metrics: Arc<ReplicaMetrics>,
+    blocking: Arc<Blocking>,
     limits: watch::Sender<Limits>,
     wanted: UserConfig,
     in_force: String,
@@ -75,6 +77,7 @@ impl Actor for ReplicaActor {
         let limits = Limits::of(&args.assigned);
         let mut owner = ReplicaOwner {
             metrics: metrics_of(&args.cell, &limits),
+            blocking: Blocking::new(&args.cell.replica_id, &args.cell.deployment),
             wanted: UserConfig::of(&args.assigned),
             in_force: args.assigned.config_version.clone(),
             configuring: false,
@@ -121,8 +124,10 @@ impl ReplicaOwner {
         while self.calls.try_join_next().is_some() {}
         // The gate opens only when the code is there; a job that is dropped says so itself.
         if let Some(code) = &self.code {
+            let (code, metrics) = (code.clone(), self.metrics.clone());
+            let blocking = Arc::clone(&self.blocking);
             self.calls
-                .spawn(job.run(code.clone(), self.metrics.clone()));
+                .spawn(blocking.run(move || job.run(code, metrics)));
         }
     }
 

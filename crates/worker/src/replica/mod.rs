@@ -1,12 +1,14 @@
 //! One replica: an actor around the user's code.
 //!
 //! - `actor`: owns the code and everything that runs on its behalf
+//! - `blocking`: what keeps code that blocks its thread from holding up the others
 //! - `start`: from an assignment to a constructed, configured, healthy replica
 //! - `tasks`: what runs beside the actor: health checks, `reconfigure`, drain
 //!
 //! Not here: which replicas there are (`host`), and frames (`data_plane`).
 
 mod actor;
+mod blocking;
 mod start;
 mod tasks;
 

@@ -10,6 +10,7 @@ use mobula_app::{BuildContext, Registry, Replica, ReplicaContext, ReplicaFactory
 use mobula_proto::v1::AssignedReplica;
 use serde_json::{Map, Value};
 
+use super::blocking::aside;
 use super::{panic_text, unpanicked};
 use crate::assignment::UserConfig;
 
@@ -26,7 +27,10 @@ pub(crate) async fn start(
     assigned: AssignedReplica,
     health_check_timeout: Duration,
 ) -> Result<Arc<dyn Replica>, String> {
-    unpanicked(start_unprotected(builder, assigned, health_check_timeout)).await?
+    // Most models are loaded by code that blocks.
+    let starting =
+        aside(move || unpanicked(start_unprotected(builder, assigned, health_check_timeout)));
+    starting.await.map_err(|error| error.to_string())??
 }
 
 async fn start_unprotected(

@@ -28,6 +28,11 @@ pub struct Probe {
     /// Starts that were dropped half-way.
     pub starts_dropped: AtomicUsize,
     pub healthy: AtomicBool,
+    /// `/block` keeps its thread until it may take one away.
+    pub blocked_may_go: std::sync::Mutex<usize>,
+    pub blocked_told: std::sync::Condvar,
+    /// Calls inside `/block` now.
+    pub blocked: AtomicUsize,
     /// The bytes that `/swallow` has read.
     pub swallowed: AtomicUsize,
 }
@@ -55,6 +60,9 @@ impl Default for App {
             shut_down: AtomicUsize::default(),
             starts_dropped: AtomicUsize::default(),
             healthy: AtomicBool::new(true),
+            blocked_may_go: Mutex::default(),
+            blocked_told: std::sync::Condvar::default(),
+            blocked: AtomicUsize::default(),
             swallowed: AtomicUsize::default(),
         });
         App { probe }
@@ -112,6 +120,7 @@ impl Replica for Echo {
         match request.path.as_str() {
             "/echo" => Ok(Response::new(StatusCode::OK, "x/y", request.body)),
             "/hold" => self.hold(request).await,
+            "/block" => Ok(self.block()),
             "/swallow" => self.swallow(request.body).await,
             "/breaks" => Ok(Response::new(StatusCode::OK, "x/y", breaking_body())),
             "/panic" => panic!("index out of bounds"),
@@ -169,6 +178,20 @@ impl Echo {
         Ok(Response::text("held"))
     }
 
+    /// Blocks, as no code should.
+    fn block(&self) -> Response {
+        let probe = &self.probe;
+        probe.blocked.fetch_add(1, Ordering::SeqCst);
+        let may_go = probe.blocked_may_go.lock().unwrap();
+        let mut may_go = probe
+            .blocked_told
+            .wait_while(may_go, |may_go| *may_go == 0)
+            .unwrap();
+        *may_go -= 1;
+        probe.blocked.fetch_sub(1, Ordering::SeqCst);
+        Response::text("blocked")
+    }
+
     async fn swallow(&self, mut body: Body) -> Result<Response, CallError> {
         while let Some(piece) = body.next().await {
             let bytes = piece.map_err(|error| CallError(error.to_string()))?.len();
@@ -197,6 +220,12 @@ impl Drop for Dropped {
 }
 
 impl Probe {
+    /// Lets so many calls of `/block` go on.
+    pub fn unblock(&self, calls: usize) {
+        *self.blocked_may_go.lock().unwrap() += calls;
+        self.blocked_told.notify_all();
+    }
+
     /// Waits until a counter reaches `n`.
     pub async fn reaches(&self, what: &str, counter: impl Fn(&Probe) -> &AtomicUsize, n: usize) {
         let reached = async {

@@ -55,6 +55,11 @@ pub struct House {
 
 impl House {
     pub async fn start() -> House {
+        House::start_on(tokio::runtime::Handle::current()).await
+    }
+
+    /// With replicas on a runtime of their own.
+    pub async fn start_on(replicas_on: tokio::runtime::Handle) -> House {
         let dir = tempfile::tempdir().unwrap();
         let head = Head::start(&Addr::Unix(dir.path().join("head.sock"))).await;
         let data_addr = Addr::Unix(dir.path().join("worker.sock"));
@@ -78,6 +83,7 @@ impl House {
             registry: app.registry(),
             env: BTreeMap::from([("GREETING".to_owned(), "process".to_owned())]),
             metrics: METRICS.clone(),
+            replicas_on,
             shutdown: shutdown.clone(),
         };
         let worker = tokio::spawn(mobula_worker::run(config));

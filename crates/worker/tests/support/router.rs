@@ -163,9 +163,10 @@ impl Exchange {
                         return Answer::Replied(reply);
                     }
                 }
-                frame::Kind::Call(_) | frame::Kind::Cancel(_) | frame::Kind::End(_) => {
-                    panic!("{frame:?}")
-                }
+                frame::Kind::Call(_)
+                | frame::Kind::Cancel(_)
+                | frame::Kind::Leave(_)
+                | frame::Kind::End(_) => panic!("{frame:?}"),
             }
         }
     }

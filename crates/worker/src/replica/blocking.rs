@@ -1,0 +1,117 @@
+//! User code that blocks the thread it runs on.
+//!
+//! All replicas of a worker share a runtime of few threads, because a call that crosses from
+//! thread to thread costs more than most calls do. Code that blocks holds up the others there.
+//! So whoever was seen to block is run on threads of its own from then on, one for each call, and
+//! what is known to take long, the start of a replica, always is.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use pin_project_lite::pin_project;
+use tokio::runtime::Handle;
+use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
+
+/// Code that keeps its thread for so long blocks it. Long enough that a busy machine, which takes
+/// the thread away from innocent code, hardly ever makes it look so.
+const BLOCKS_SECONDS_MIN: Duration = Duration::from_millis(250);
+
+/// Whether the code of one replica was seen to block.
+#[derive(Debug)]
+pub(crate) struct Blocking {
+    replica_id: String,
+    deployment: String,
+    seen: AtomicBool,
+}
+
+pin_project! {
+    /// Code that is watched while it runs.
+    struct Watched<F> {
+        #[pin]
+        code: F,
+        blocking: Arc<Blocking>,
+    }
+}
+
+// === impl Blocking ===
+
+impl Blocking {
+    /// Of a replica whose code is innocent so far.
+    pub(crate) fn new(replica_id: &str, deployment: &str) -> Arc<Blocking> {
+        Arc::new(Blocking {
+            replica_id: replica_id.to_owned(),
+            deployment: deployment.to_owned(),
+            seen: AtomicBool::new(false),
+        })
+    }
+
+    /// Runs code of the replica: here, or on a thread of its own. Dropping the future drops the
+    /// code, or has it dropped as soon as it waits for something.
+    pub(crate) async fn run<F>(self: Arc<Self>, code: impl FnOnce() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        if !self.seen.load(Ordering::Relaxed) {
+            let code = code();
+            return Watched {
+                code,
+                blocking: self,
+            }
+            .await;
+        }
+        if let Err(error) = aside(code).await {
+            tracing::error!(replica = %self.replica_id, %error, "code of a replica broke off");
+        }
+    }
+
+    fn note(&self, kept: Duration) {
+        if kept < BLOCKS_SECONDS_MIN || self.seen.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::warn!(
+            replica = %self.replica_id,
+            deployment = %self.deployment,
+            seconds = kept.as_secs_f64(),
+            "code blocked its thread, which other replicas share; its calls have threads of their \
+             own from now on. Work that takes long belongs on tokio::task::spawn_blocking"
+        );
+    }
+}
+
+impl<F: Future> Future for Watched<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let began = Instant::now();
+        let polled = this.code.poll(cx);
+        this.blocking.note(began.elapsed());
+        polled
+    }
+}
+
+/// Runs code on a thread of its own.
+///
+/// # Errors
+/// When it panicked, or the process ends.
+pub(crate) async fn aside<F>(
+    code: impl FnOnce() -> F + Send + 'static,
+) -> Result<F::Output, JoinError>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let (runtime, stop) = (Handle::current(), CancellationToken::new());
+    let _stops = stop.clone().drop_guard();
+    let running = tokio::task::spawn_blocking(move || {
+        // None: nobody waits for it any more, which is never seen.
+        runtime.block_on(stop.run_until_cancelled_owned(code()))
+    });
+    match running.await? {
+        Some(output) => Ok(output),
+        None => std::future::pending().await,
+    }
+}
