@@ -4,7 +4,7 @@ CARGO ?= cargo
 BIN := target/release/mobula
 export MOBULA_BIN := $(CURDIR)/$(BIN)
 
-.PHONY: help run test build check unit chart e2e test-kubernetes test-node test-compat sim chaos loadtest bench h2spec fmt models
+.PHONY: help run test build check unit chart e2e test-kubernetes test-node test-compat sim fuzz chaos soak loadtest bench h2spec fmt models
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,6 +45,12 @@ test-compat: ## Older releases of Ray's own client; installs each of them
 
 sim: ## A simulated cluster with faults by seed: SEEDS=2000 of them from FIRST=1, or the log of one with SEED=n
 	$(CARGO) run --release --quiet --locked -p mobula-sim -- $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000) --first $(or $(FIRST),1))
+
+fuzz: ## What is read from others, fed with any bytes: SECONDS=60 for each target; needs cargo-fuzz and a nightly compiler
+	scripts/fuzz.sh $(or $(SECONDS),60)
+
+soak: build ## Half of what a router can do for SECONDS=600, while replicas come and go
+	SOAK_SECONDS=$(or $(SECONDS),600) loadtest/soak.sh
 
 chaos: build ## Faults under load: a cluster with three etcd members for SECONDS=600; SEED=n repeats a run
 	@venv="$$(tests/setup.sh)" && "$$venv/bin/python" tests/chaos --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))

@@ -23,7 +23,9 @@ from support.waiting import wait_until
 from websockets.sync.client import connect
 
 
-def write_pair(cert: Path, key: Path, password: bytes | None = None) -> bytes:
+def write_pair(
+    cert: Path, key: Path, password: bytes | None = None, old_form: bool = False
+) -> bytes:
     """A self-signed certificate for loopback and its key; the certificate's DER."""
     made = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
@@ -45,7 +47,11 @@ def write_pair(cert: Path, key: Path, password: bytes | None = None) -> bytes:
         encryption = serialization.BestAvailableEncryption(password)
     key.write_bytes(
         made.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL
+            if old_form
+            else serialization.PrivateFormat.PKCS8,
+            encryption,
         )
     )
     cert.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
@@ -68,15 +74,14 @@ class Https:
                 return shown
 
 
-@pytest.fixture
-def https(new_server: NewServer, tmp_path: Path) -> Https:
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    der = write_pair(cert, key)
-    server = new_server()
+def start_https(server: Server, folder: Path, der: bytes, **options: str) -> Https:
+    """Starts it with `cert.pem` and `key.pem` of the folder."""
+    cert, key = folder / "cert.pem", folder / "key.pem"
     config = server.config(
         [noop(), app("echo", "echo", "/echo", deployment("Echo"))],
         ssl_certfile=str(cert),
         ssl_keyfile=str(key),
+        **options,
     )
     server.spawn(config)
     wait_until(
@@ -85,6 +90,12 @@ def https(new_server: NewServer, tmp_path: Path) -> Https:
         60,
     )
     return Https(server, cert, key, der)
+
+
+@pytest.fixture
+def https(new_server: NewServer, tmp_path: Path) -> Https:
+    der = write_pair(tmp_path / "cert.pem", tmp_path / "key.pem")
+    return start_https(new_server(), tmp_path, der)
 
 
 def test_clients_that_trust_the_certificate_are_served_over_http1_and_http2(https: Https) -> None:
@@ -182,9 +193,64 @@ def test_files_that_cannot_be_used_are_refused_by_name(
     said = refused(server, ssl_certfile=str(cert), ssl_keyfile=str(other))
     assert "http_options.ssl_keyfile: is not the key of the certificate" in said
     write_pair(cert, key, password=b"secret")
+    said = refused(server, ssl_certfile=str(cert), ssl_keyfile=str(key))
+    assert "http_options.ssl_keyfile: is encrypted; ssl_keyfile_password has to say" in said
+    said = refused(
+        server, ssl_certfile=str(cert), ssl_keyfile=str(key), ssl_keyfile_password="public"
+    )
+    assert "http_options.ssl_keyfile_password: is not the password of the key" in said
+    assert "public" not in said
+    write_pair(cert, key, password=b"secret", old_form=True)
     said = refused(
         server, ssl_certfile=str(cert), ssl_keyfile=str(key), ssl_keyfile_password="secret"
     )
-    assert "http_options.ssl_keyfile: is encrypted" in said and "secret" not in said
+    assert "http_options.ssl_keyfile: is encrypted in the old form of OpenSSL; `openssl" in said
+    write_pair(cert, key)
+    said = refused(
+        server, ssl_certfile=str(cert), ssl_keyfile=str(key), ssl_ca_certs=str(key)
+    )
+    assert "http_options.ssl_ca_certs: holds no certificate" in said
     said = refused(server, ssl_certfile=str(cert))
     assert "both ssl_keyfile and ssl_certfile must be provided together" in said
+
+
+def test_an_encrypted_key_is_used_and_its_password_is_shown_nowhere(
+    new_server: NewServer, tmp_path: Path
+) -> None:
+    password = "correct horse battery staple"
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    der = write_pair(cert, key, password=password.encode())
+    https = start_https(new_server(), tmp_path, der, ssl_keyfile_password=password)
+    assert https.shown() == https.der
+    new = write_pair(cert, key, password=password.encode())
+    wait_until(lambda: https.shown() == new, "the next key with the same password is taken")
+    server = https.server
+    everything = server.log_path.read_text() + server.metrics() + str(server.document())
+    assert password not in everything
+
+
+def test_clients_have_to_show_a_certificate_where_authorities_are_named(
+    new_server: NewServer, tmp_path: Path
+) -> None:
+    der = write_pair(tmp_path / "cert.pem", tmp_path / "key.pem")
+    client, stranger = tmp_path / "client", tmp_path / "stranger"
+    for folder in (client, stranger):
+        folder.mkdir()
+        write_pair(folder / "cert.pem", folder / "key.pem")
+    # A certificate that signed itself is its own authority.
+    ca = str(client / "cert.pem")
+    https = start_https(new_server(), tmp_path, der, ssl_ca_certs=ca)
+    url = f"https://localhost:{https.server.http_port}/noop"
+
+    def get(shown: Path | None) -> int:
+        pair = (str(shown / "cert.pem"), str(shown / "key.pem")) if shown else None
+        return requests.get(url, verify=str(https.cert), cert=pair, timeout=10).status_code
+
+    assert get(client) == 200
+    for shown in (None, stranger):
+        with pytest.raises(requests.ConnectionError):
+            get(shown)
+    # The authorities are looked at like the certificate.
+    (client / "cert.pem").write_bytes((stranger / "cert.pem").read_bytes())
+    wait_until(lambda: reads(https, "taken") == 1, "the new authority is in force")
+    assert get(stranger) == 200

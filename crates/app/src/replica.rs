@@ -11,7 +11,8 @@ use crate::{CallError, ConfigError, HealthError, Request, Response};
 /// `max_ongoing_requests` of them.
 #[async_trait]
 pub trait Replica: Send + Sync + 'static {
-    /// Answers one request. The future is dropped when the client goes away.
+    /// Answers one request. The future is dropped when the client goes away. Work that keeps its
+    /// thread belongs on `tokio::task::spawn_blocking`: all replicas of a process share a few.
     async fn call(&self, request: Request) -> Result<Response, CallError>;
 
     /// Takes a new `user_config`, first before the replica is announced (if the config has one)
