@@ -218,7 +218,10 @@ class Memory(threading.Thread):
                 [at / 60 for at, _, _ in seen], [kib for _, kib, _ in seen]
             ).slope
             most = max(kib for _, kib, _ in seen)
-            files = [statistics.median(files for _, _, files in part) for part in (seen[:quarter], seen[-quarter:])]
+            files = [
+                statistics.median(files for _, _, files in part)
+                for part in (seen[:quarter], seen[-quarter:])
+            ]
             rows.append(
                 f"{name:<10}{first / 1024:12.1f}{last / 1024:12.1f}{most / 1024:12.1f}"
                 f"{slope:14.0f}   {files[0]:.0f} to {files[1]:.0f}"
@@ -304,7 +307,9 @@ def judge(
     for key in sorted(client.keys() | router.keys()):
         rows.append(f"{' '.join(key):<28}{client[key]:>12}{router[key]:>12}")
         if client[key] != router[key]:
-            wrong.append(f"{' '.join(key)}: clients counted {client[key]}, the router {router[key]}")
+            wrong.append(
+                f"{' '.join(key)}: clients counted {client[key]}, the router {router[key]}"
+            )
     by_status: Counter[str] = Counter()
     for (_, _, outcome), count in client.items():
         by_status[outcome] += count
@@ -354,9 +359,12 @@ def measure(cluster: Cluster, yardstick: str) -> list[str]:
     print("\n".join(rows))
     given = ", ".join(f"{reason} {count}" for reason, count in reasons.items()) or "none"
     print(f"the router's reasons for having no answer: {given}")
-    print(f"excused, a POST in a replica that was killed: {sum(excused(one, kills) for one in told)}\n")
+    excuses = sum(excused(one, kills) for one in told)
+    print(f"excused, a POST in a replica that was killed: {excuses}\n")
     rows, grown = memory.rows()
-    print(f"{'RSS, MiB':<10}{'first 1/4':>12}{'last 1/4':>12}{'most':>12}{'KiB/min':>14}   open files")
+    print(
+        f"{'RSS, MiB':<10}{'first 1/4':>12}{'last 1/4':>12}{'most':>12}{'KiB/min':>14}   open files"
+    )
     print("\n".join(rows))
     return wrong + grown
 

@@ -206,9 +206,7 @@ def test_files_that_cannot_be_used_are_refused_by_name(
     )
     assert "http_options.ssl_keyfile: is encrypted in the old form of OpenSSL; `openssl" in said
     write_pair(cert, key)
-    said = refused(
-        server, ssl_certfile=str(cert), ssl_keyfile=str(key), ssl_ca_certs=str(key)
-    )
+    said = refused(server, ssl_certfile=str(cert), ssl_keyfile=str(key), ssl_ca_certs=str(key))
     assert "http_options.ssl_ca_certs: holds no certificate" in said
     said = refused(server, ssl_certfile=str(cert))
     assert "both ssl_keyfile and ssl_certfile must be provided together" in said

@@ -228,7 +228,9 @@ def test_a_replica_that_is_replaced_says_goodbye_and_the_next_one_takes_over(
 
     def version(number: int) -> Json:
         environ = {"env_vars": {"VERSION": str(number)}}
-        return server.config([app("echo", "echo", "/echo", deployment("Echo"), runtime_env=environ)])
+        return server.config(
+            [app("echo", "echo", "/echo", deployment("Echo"), runtime_env=environ)]
+        )
 
     server.start(version(1))
     with opened(server) as idle, opened(server) as busy:
@@ -249,7 +251,9 @@ def test_a_replica_that_is_replaced_says_goodbye_and_the_next_one_takes_over(
     wait_until(lambda: counted(server, 1012) == (2, 0), "both are counted, and are no errors")
 
 
-def test_one_that_never_reads_is_closed_before_the_replica_is_cut_off(new_server: NewServer) -> None:
+def test_one_that_never_reads_is_closed_before_the_replica_is_cut_off(
+    new_server: NewServer,
+) -> None:
     server = new_server()
     echo = deployment("Echo", graceful_shutdown_timeout_s=2)
     server.start(server.config([app("echo", "echo", "/echo", echo)]))
