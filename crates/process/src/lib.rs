@@ -12,6 +12,7 @@ mod local;
 pub mod metrics;
 pub mod net;
 mod prompt;
+mod recorders;
 pub mod refusals;
 pub mod release;
 pub mod repeats;

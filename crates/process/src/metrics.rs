@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Instant;
 
 use metrics::{describe_gauge, gauge};
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
+use thiserror::Error;
 
+use crate::recorders::Recorders;
+pub use crate::recorders::ReplicaSeries;
 use crate::release;
 
 /// Gauge, always 1: version, commit, protocol.
@@ -31,7 +36,18 @@ pub const PERCENT_BUCKETS: [f64; 10] =
 
 /// Renders what was recorded.
 #[derive(Clone)]
-pub struct MetricsHandle(PrometheusHandle);
+pub struct MetricsHandle(Arc<Recorders>);
+
+/// Metrics cannot be recorded.
+#[derive(Debug, Error)]
+pub enum MetricsError {
+    /// Buckets or labels are refused.
+    #[error("{0}")]
+    Build(#[from] BuildError),
+    /// A process has one recorder.
+    #[error("a recorder was installed before")]
+    Installed,
+}
 
 impl MetricsHandle {
     /// The process's metrics in the Prometheus text format.
@@ -39,10 +55,10 @@ impl MetricsHandle {
         self.0.render()
     }
 
-    /// Drains histogram samples into their buckets; call it every few seconds, or the samples
-    /// pile up until somebody renders.
+    /// Drains histogram samples into their buckets, and lets series of replicas go that are gone;
+    /// call it every few seconds, or the samples pile up until somebody renders.
     pub fn upkeep(&self) {
-        self.0.run_upkeep();
+        self.0.upkeep(Instant::now());
     }
 }
 
@@ -51,8 +67,10 @@ impl MetricsHandle {
 ///
 /// # Errors
 /// When a recorder was installed before.
-pub fn install(labels: &[(&str, &str)]) -> Result<MetricsHandle, BuildError> {
-    let handle = builder(labels)?.install_recorder()?;
+pub fn install(labels: &[(&str, &str)]) -> Result<MetricsHandle, MetricsError> {
+    let recorders = recorders(labels)?;
+    metrics::set_global_recorder(Arc::clone(&recorders)).map_err(|_| MetricsError::Installed)?;
+    recorders.installed();
     describe_gauge!(BUILD_INFO, "Always 1: which release the process is.");
     let build = [
         ("version", release::VERSION.to_owned()),
@@ -60,7 +78,7 @@ pub fn install(labels: &[(&str, &str)]) -> Result<MetricsHandle, BuildError> {
         ("protocol", release::PROTOCOL.to_string()),
     ];
     gauge!(BUILD_INFO, &build).set(1.0);
-    Ok(MetricsHandle(handle))
+    Ok(MetricsHandle(recorders))
 }
 
 /// A handle whose recorder is not installed, for tests that bring several roles up in one
@@ -68,8 +86,25 @@ pub fn install(labels: &[(&str, &str)]) -> Result<MetricsHandle, BuildError> {
 ///
 /// # Errors
 /// When the buckets are refused.
-pub fn detached(labels: &[(&str, &str)]) -> Result<MetricsHandle, BuildError> {
-    Ok(MetricsHandle(builder(labels)?.build_recorder().handle()))
+pub fn detached(labels: &[(&str, &str)]) -> Result<MetricsHandle, MetricsError> {
+    Ok(MetricsHandle(recorders(labels)?))
+}
+
+fn recorders(labels: &[(&str, &str)]) -> Result<Arc<Recorders>, MetricsError> {
+    let process = builder(labels)?.build_recorder();
+    let labels: Vec<(String, String)> = labels
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    let build = move || {
+        let labels: Vec<_> = labels
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.as_str()))
+            .collect();
+        // It was built once before.
+        Some(builder(&labels).ok()?.build_recorder())
+    };
+    Ok(Recorders::new(process, Box::new(build)))
 }
 
 fn builder(labels: &[(&str, &str)]) -> Result<PrometheusBuilder, BuildError> {

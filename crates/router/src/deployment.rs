@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use metrics::Gauge;
+use mobula_process::metrics::ReplicaSeries;
 use mobula_proto::v1;
 use tokio::sync::{Notify, oneshot};
 
@@ -48,6 +49,7 @@ pub struct Target {
     /// Where its answers are counted, while requests are shared between versions.
     pub answers: Option<Arc<Answers>>,
     load: Gauge,
+    _series: ReplicaSeries,
 }
 
 /// What the user chose to answer when the queue is full.
@@ -342,6 +344,7 @@ impl Target {
             replica_id: replica_id.to_owned(),
             worker,
             answers,
+            _series: ReplicaSeries::hold(replica_id),
             load: metrics.replica(replica_id),
         }
     }

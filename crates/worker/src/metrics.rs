@@ -9,6 +9,7 @@ use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
     gauge, histogram,
 };
+use mobula_process::metrics::ReplicaSeries;
 
 /// Calls that a replica answered or failed.
 pub const REQUESTS_TOTAL: &str = "ray_serve_deployment_request_counter_total";
@@ -53,6 +54,7 @@ pub(crate) struct ReplicaMetrics {
     latency_ms: Histogram,
     processing: Gauge,
     starts: Counter,
+    _series: ReplicaSeries,
 }
 
 // === impl ReplicaMetrics ===
@@ -64,6 +66,8 @@ impl ReplicaMetrics {
         replica: &str,
         route: &str,
     ) -> ReplicaMetrics {
+        // Before the first handle, so that there is no moment in which nobody holds them.
+        let series = ReplicaSeries::hold(replica);
         let place = [
             ("application", application.to_owned()),
             ("deployment", deployment.to_owned()),
@@ -84,6 +88,7 @@ impl ReplicaMetrics {
             latency_ms: histogram!(PROCESSING_LATENCY_MS, &routed),
             processing: gauge!(PROCESSING_QUERIES, &place),
             starts: counter!(REPLICA_STARTS_TOTAL, &place),
+            _series: series,
         }
     }
 
