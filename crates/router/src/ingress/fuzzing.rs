@@ -187,6 +187,12 @@ mod tests {
         (names, values).prop_map(|(name, value)| [name.as_bytes(), b":", &value].concat())
     }
 
+    /// What `make fuzz` found: an empty message, and a piece after it.
+    #[test]
+    fn what_follows_an_empty_message_is_seen() {
+        grpc_message(&[5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 184]);
+    }
+
     proptest! {
         #[test]
         fn no_request_is_too_strange_to_be_checked(

@@ -111,6 +111,9 @@ impl<B: Body<Data = Bytes, Error = UploadError> + Unpin> Body for Message<B> {
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => {
                     this.ended = true;
+                    if this.left == 0 {
+                        break;
+                    }
                     let error = UploadError::Broken("it ended inside the message".to_owned());
                     return Poll::Ready(Some(Err(error)));
                 }
@@ -119,8 +122,10 @@ impl<B: Body<Data = Bytes, Error = UploadError> + Unpin> Body for Message<B> {
         Poll::Ready(None)
     }
 
+    /// Not with the message's last byte: what comes after it is wrong, wherever the pieces were
+    /// cut.
     fn is_end_stream(&self) -> bool {
-        self.ended || (self.left == 0 && self.ready.is_empty())
+        self.ended || (self.left == 0 && self.ready.is_empty() && self.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -166,6 +171,20 @@ mod tests {
                 "hello",
                 "{cut}"
             );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_after_the_message_is_refused_wherever_it_was_cut() {
+        for message in [&b"hello"[..], b""] {
+            let framed = [&wrap(&[Bytes::copy_from_slice(message)])[..], b"\0"].concat();
+            let framed = Bytes::from(framed);
+            for cut in 0..=framed.len() {
+                let pieces = vec![framed.slice(..cut), framed.slice(cut..)];
+                let (message, _) = Message::open(body(pieces)).await.unwrap();
+                let refused = message.collect().await.err();
+                assert!(matches!(refused, Some(UploadError::Broken(_))), "{cut}");
+            }
         }
     }
 
