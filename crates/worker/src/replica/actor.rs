@@ -125,9 +125,8 @@ impl ReplicaOwner {
         // The gate opens only when the code is there; a job that is dropped says so itself.
         if let Some(code) = &self.code {
             let (code, metrics) = (code.clone(), self.metrics.clone());
-            let blocking = Arc::clone(&self.blocking);
             self.calls
-                .spawn(blocking.run(move || job.run(code, metrics)));
+                .spawn(self.blocking.guard(move || job.run(code, metrics)));
         }
     }
 

@@ -29,11 +29,22 @@ pub(crate) struct Blocking {
 }
 
 pin_project! {
-    /// Code that is watched while it runs.
-    struct Watched<F> {
-        #[pin]
-        code: F,
+    /// Code of a replica: watched while it runs here, or on a thread of its own. Which one is
+    /// decided when it begins, not when it is made: what waits behind code that blocks need not.
+    pub(crate) struct Guarded<C, F> {
         blocking: Arc<Blocking>,
+        #[pin]
+        run: Run<C, F>,
+    }
+}
+
+pin_project! {
+    #[project = RunPinned]
+    enum Run<C, F> {
+        Fresh { make: Option<C> },
+        Here { #[pin] code: F },
+        // Rare, so on the heap.
+        Aside { code: Pin<Box<dyn Future<Output = Result<(), JoinError>> + Send>> },
     }
 }
 
@@ -49,22 +60,16 @@ impl Blocking {
         })
     }
 
-    /// Runs code of the replica: here, or on a thread of its own. Dropping the future drops the
-    /// code, or has it dropped as soon as it waits for something.
-    pub(crate) async fn run<F>(self: Arc<Self>, code: impl FnOnce() -> F + Send + 'static)
+    /// Code of the replica. Dropping it drops the code, or has it dropped as soon as it waits for
+    /// something.
+    pub(crate) fn guard<C, F>(self: &Arc<Self>, make: C) -> Guarded<C, F>
     where
+        C: FnOnce() -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        if !self.seen.load(Ordering::Relaxed) {
-            let code = code();
-            return Watched {
-                code,
-                blocking: self,
-            }
-            .await;
-        }
-        if let Err(error) = aside(code).await {
-            tracing::error!(replica = %self.replica_id, %error, "code of a replica broke off");
+        Guarded {
+            blocking: Arc::clone(self),
+            run: Run::Fresh { make: Some(make) },
         }
     }
 
@@ -82,15 +87,42 @@ impl Blocking {
     }
 }
 
-impl<F: Future> Future for Watched<F> {
-    type Output = F::Output;
+impl<C, F> Future for Guarded<C, F>
+where
+    C: FnOnce() -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
-        let began = Instant::now();
-        let polled = this.code.poll(cx);
-        this.blocking.note(began.elapsed());
-        polled
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        if let RunPinned::Fresh { make } = this.run.as_mut().project()
+            && let Some(make) = make.take()
+        {
+            let is_blocking = this.blocking.seen.load(Ordering::Relaxed);
+            this.run.set(match is_blocking {
+                false => Run::Here { code: make() },
+                true => Run::Aside {
+                    code: Box::pin(aside(make)),
+                },
+            });
+        }
+        match this.run.as_mut().project() {
+            RunPinned::Here { code } => {
+                let began = Instant::now();
+                let polled = code.poll(cx);
+                this.blocking.note(began.elapsed());
+                polled
+            }
+            RunPinned::Aside { code } => code.as_mut().poll(cx).map(|ended| {
+                if let Err(error) = ended {
+                    let replica = &this.blocking.replica_id;
+                    tracing::error!(%replica, %error, "code of a replica broke off");
+                }
+            }),
+            // It was made above.
+            RunPinned::Fresh { .. } => Poll::Ready(()),
+        }
     }
 }
 
