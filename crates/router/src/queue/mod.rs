@@ -14,8 +14,8 @@
 //! While requests are shared between two versions of the code, dice first say whether a request
 //! is for the canary. One that is takes a slot of the stable version rather than wait. One that
 //! is not waits as if there were no canary: what fails fast has free slots all the time, and
-//! must not draw more than its share. Only when no replica of one version can be reached does
-//! the other one get everything.
+//! must not draw more than its share. Only while no replica of one version can be reached does
+//! the other one get everything (`sharing`).
 
 mod admission;
 mod affinity;
@@ -24,6 +24,7 @@ mod dice;
 mod order;
 mod replicas;
 mod share;
+mod sharing;
 #[cfg(test)]
 mod tests;
 
@@ -94,7 +95,8 @@ impl<T: Clone, W> Queue<T, W> {
         if let Some(refusal) = self.refusal() {
             return Admission::Refuse(refusal);
         }
-        let (side, choice) = self.choose(wish.affinity, &mut dice);
+        let side = self.draw(&mut dice);
+        let choice = self.choose(side, wish.affinity, &mut dice);
         if let Some((key, true)) = choice {
             return self.start(key, self.next);
         }
@@ -129,8 +131,9 @@ impl<T: Clone, W> Queue<T, W> {
         started
     }
 
-    /// A replica refused a request, which goes elsewhere or waits at its old place. The replica
-    /// gets nothing more until [`Queue::resume`] or until one of our requests ends there.
+    /// A replica refused a request, which goes elsewhere or waits at its old place, for the
+    /// version it was sent to. The replica gets nothing more until [`Queue::resume`] or until one
+    /// of our requests ends there.
     pub fn refused(
         &mut self,
         key: ReplicaKey,
@@ -138,12 +141,14 @@ impl<T: Clone, W> Queue<T, W> {
         mut dice: Dice,
         waiter: impl FnOnce() -> W,
     ) -> Refused<T> {
+        // Dice that are thrown at every refusal would give the canary more than its part.
+        let side = self.side_of(key);
         let in_a_row = self.replicas.leave(key, false);
         let admission = match self.refusal() {
             Some(refusal) => Admission::Refuse(refusal),
-            None => match self.choose(None, &mut dice) {
-                (_, Some((key, true))) => self.start(key, seq),
-                (side, choice) => self.wait(seq, side, None, choice.map(|(key, _)| key), waiter()),
+            None => match self.choose(side, None, &mut dice) {
+                Some((key, true)) => self.start(key, seq),
+                choice => self.wait(seq, side, None, choice.map(|(key, _)| key), waiter()),
             },
         };
         Refused {
@@ -197,7 +202,7 @@ impl<T: Clone, W> Queue<T, W> {
         dice: Dice,
     ) -> Vec<Start<T, W>> {
         self.limits = limits;
-        if limits.canary_percent == 0 {
+        if limits.canary_percent == 0 || self.is_other_canary(&wanted) {
             self.for_canary.clear();
         }
         self.replicas.set(wanted);
@@ -326,64 +331,6 @@ impl<T: Clone, W> Queue<T, W> {
         };
         self.waiting.insert(seq, waiting);
         Admission::Wait(seq)
-    }
-
-    /// First the version, then the preferred replica of it or two of them.
-    fn choose(
-        &self,
-        affinity: Option<Affinity>,
-        dice: &mut Dice,
-    ) -> (Side, Option<(ReplicaKey, bool)>) {
-        let side = self.side(dice);
-        let choice = self.choose_of(side, affinity, dice);
-        if side == Side::Canary && !matches!(choice, Some((_, true))) {
-            let other = self.choose_of(Side::Stable, affinity, dice);
-            if let Some((_, true)) = other {
-                return (Side::Stable, other);
-            }
-        }
-        (side, choice)
-    }
-
-    fn choose_of(
-        &self,
-        side: Side,
-        affinity: Option<Affinity>,
-        dice: &mut Dice,
-    ) -> Option<(ReplicaKey, bool)> {
-        let max = self.limits.ongoing_max;
-        let preferred = affinity.and_then(|key| self.replicas.preferred(side, key, max));
-        match preferred {
-            Some(key) => Some((key, true)),
-            None => self.replicas.choose(side, max, dice),
-        }
-    }
-
-    fn side(&self, dice: &mut Dice) -> Side {
-        let stable = self.replicas.any_live(Side::Stable);
-        if !self.replicas.any_live(Side::Canary) {
-            return Side::Stable;
-        }
-        let percent = usize::try_from(self.limits.canary_percent).unwrap_or(0);
-        if !stable || dice.below(100) < percent {
-            Side::Canary
-        } else {
-            Side::Stable
-        }
-    }
-
-    /// The request that is next to take a slot of a side.
-    fn next_for(&self, side: Side) -> Option<Seq> {
-        if side == Side::Canary && self.replicas.any_live(Side::Stable) {
-            return match &self.order {
-                None => self.for_canary.first().copied(),
-                Some(order) => order.next(|seq| self.for_canary.contains(&seq)),
-            };
-        }
-        match &self.order {
-            None => self.waiting.first_key_value().map(|(seq, _)| *seq),
-            Some(order) => order.next(|_| true),
-        }
     }
 
     fn start_next(&mut self, key: ReplicaKey) -> Option<Start<T, W>> {

@@ -171,6 +171,16 @@ impl<T: Clone> Replicas<T> {
         is_free.then(|| self.key_at(best))?
     }
 
+    /// Whether one of these is of the canary, and was.
+    pub fn any_stays_canary(&self, wanted: &[Wanted<T>]) -> bool {
+        let is_canary = |replica: &&Replica<T>| replica.side == Side::Canary;
+        let mut before = self.all().filter(is_canary);
+        before.any(|replica| {
+            let stays = |new: &Wanted<T>| new.side == Side::Canary && new.id == replica.id;
+            wanted.iter().any(stays)
+        })
+    }
+
     /// Takes one slot of the replica.
     pub fn enter(&mut self, key: ReplicaKey) -> Option<T> {
         let replica = self.get_mut(key)?;

@@ -55,13 +55,12 @@ impl Cluster {
             return;
         };
         if let Some((version, part)) = share_of(table) {
-            let alone = !router.reaches_stable(table, version);
-            let chance = if alone { 1.0 } else { part };
-            self.check.shares.came(key, version, chance);
+            self.check.shares.came(key, version, part);
         }
     }
 
-    /// It goes to a replica, where its answer is counted.
+    /// It goes to a replica, where its answer is counted. What a canary gets because nothing else
+    /// can be reached is not counted, and no reason to get more later.
     pub(super) fn share_got(&mut self, r: usize, id: RequestId, target: &Target) {
         let now = self.queue.now();
         let router = &mut self.routers[r];

@@ -145,3 +145,51 @@ fn a_replica_keeps_its_own_limit_while_another_version_has_another() {
         Admission::Wait(3)
     );
 }
+
+#[test]
+fn requests_that_came_while_only_the_canary_could_be_reached_are_not_its_own_afterwards() {
+    let mut queue = shared(1, 0, 1, 1);
+    queue.set_reachable(|name| *name == "r0", false, Dice::new(0));
+    let (canary, _, _) = started(queue.admit(Wish::default(), Dice::new(1), || 0));
+    for waiter in [1, 2] {
+        let admission = queue.admit(Wish::default(), Dice::new(2), || waiter);
+        assert!(matches!(admission, Admission::Wait(_)), "{admission:?}");
+    }
+    let back = queue.set_reachable(|name| *name == "r0", true, Dice::new(0));
+    assert_eq!(placed(&back), [("r0", 1)]);
+    assert_eq!(placed(&queue.release(canary)), []);
+    assert_eq!(placed(&queue.release(back[0].key)), [("r0", 2)]);
+}
+
+#[test]
+fn a_canary_does_not_inherit_those_who_wait_for_the_one_before() {
+    let mut queue = shared(1, 100, 1, 1);
+    let (_, _, first) = started(queue.admit(Wish::default(), Dice::new(1), || 0));
+    let (stable, _, second) = started(queue.admit(Wish::default(), Dice::new(2), || 1));
+    assert_eq!((first, second), ("r1", "r0"));
+    for waiter in [2, 3] {
+        let admission = queue.admit(Wish::default(), Dice::new(3), || waiter);
+        assert!(matches!(admission, Admission::Wait(_)), "{admission:?}");
+    }
+    // The same one with another replica beside it keeps them; then another one comes.
+    assert_eq!(set_shared(&mut queue, 100, 1, 2), [2]);
+    let limits = queue.limits;
+    let other = vec![wanted("r0", Side::Stable), wanted("r3", Side::Canary)];
+    assert_eq!(queue.set_replicas(limits, other, Dice::new(4)), []);
+    assert_eq!(placed(&queue.release(stable)), [("r0", 3)]);
+}
+
+#[test]
+fn no_dice_are_thrown_again_for_a_request_that_a_replica_refused() {
+    let mut queue = shared(1, 0, 2, 1);
+    let (key, seq, name) = started(queue.admit(Wish::default(), Dice::new(1), || 0));
+    assert!(["r0", "r1"].contains(&name));
+    // All that come from now on are for the canary.
+    set_shared(&mut queue, 100, 2, 1);
+    let refused = queue.refused(key, seq, Dice::new(2), || 0);
+    let (key, seq, name) = started(refused.admission);
+    assert!(["r0", "r1"].contains(&name));
+    let refused = queue.refused(key, seq, Dice::new(2), || 0);
+    assert_eq!(refused.admission, Admission::Wait(seq));
+    assert!(queue.for_canary.is_empty());
+}

@@ -93,6 +93,11 @@ fn started(admission: Admission<&'static str>) -> (ReplicaKey, Seq, &'static str
     }
 }
 
+fn placed(starts: &[Start<&'static str, u32>]) -> Vec<(&'static str, u32)> {
+    let starts = starts.iter();
+    starts.map(|start| (start.target, start.waiter)).collect()
+}
+
 #[test]
 fn a_full_replica_makes_requests_wait_and_a_full_queue_refuses_them() {
     let mut queue = queue(1, 1, 1);
