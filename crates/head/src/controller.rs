@@ -110,7 +110,7 @@ impl Actor for Controller {
                 reply,
             } => {
                 let now = state.now();
-                answered(reply.send(state.control.scale(deployment, target, now)));
+                answered(reply.send(state.control.scale(deployment, target, now).await));
             }
             // Questions change nothing, so nothing follows from them.
             Message::Config { revision, reply } => {

@@ -207,6 +207,19 @@ impl StoredIntent {
         }
     }
 
+    /// The same, with another count of one deployment.
+    #[must_use]
+    pub fn with_count(mut self, id: &DeploymentId, count: u32) -> StoredIntent {
+        let is_other = |(application, deployment, _): &(String, String, u32)| {
+            *application != id.application || *deployment != id.deployment
+        };
+        self.scaled.retain(is_other);
+        let (application, deployment) = (id.application.clone(), id.deployment.clone());
+        self.scaled.push((application, deployment, count));
+        self.scaled.sort();
+        self
+    }
+
     /// How far the canary of a deployment was, and of which version it is.
     pub fn canary(&self, id: &DeploymentId) -> Option<(&str, Stage)> {
         let of_it = |canary: &&StoredCanary| {

@@ -131,9 +131,14 @@ pub enum DeployError {
 }
 
 /// Why a count was not set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, Error)]
 pub enum ScaleError {
+    #[error("there is no such application or deployment")]
     NotFound,
+    #[error("the application does not allow it")]
     NotEnabled,
+    #[error("the deployment is being deleted")]
     Deleted,
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }

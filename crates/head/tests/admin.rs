@@ -259,6 +259,40 @@ async fn the_scale_route_sets_counts_where_it_may() {
 }
 
 #[tokio::test]
+async fn a_count_that_cannot_be_stored_is_503_and_changes_nothing() {
+    let store = Arc::new(MemoryStore::default());
+    let head = Head::start(store.clone()).await;
+    let _worker = FakeWorker::start(&head, 4.0, starts_all()).await;
+    head.put(&app(json!({"external_scaler_enabled": true})))
+        .await;
+    head.when_running("app1").await;
+    let path = "/api/v1/applications/app1/deployments/D/scale";
+    let scale = async || {
+        let body = r#"{"target_num_replicas": 2}"#;
+        request(head.admin, "POST", path, &[], body).await
+    };
+    let target = |document: &Value| {
+        document["applications"]["app1"]["deployments"]["D"]["target_num_replicas"].clone()
+    };
+    let before = target(&head.document().await);
+    assert_ne!(before, 2);
+    store.cut_off(true);
+    let answer = scale().await;
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    let error: Value = serde_json::from_str(&answer.body).unwrap();
+    let error = error["error"].as_str().unwrap();
+    assert!(
+        error.starts_with("the count is not known to be stored: "),
+        "{error}"
+    );
+    assert_eq!(target(&head.document().await), before);
+    store.cut_off(false);
+    assert_eq!(scale().await.status, 200);
+    head.document_when(|document| target(document) == 2).await;
+    head.stop().await;
+}
+
+#[tokio::test]
 async fn metrics_are_those_of_the_head_and_of_its_workers() {
     let head = head().await;
     let _worker = FakeWorker::start(&head, 4.0, starts_all()).await;

@@ -88,11 +88,6 @@ impl Cluster {
         self.log("all is well");
         self.outside.calm_from = Some(now);
         for app in APPS {
-            // A count that the scale route has set stays.
-            if !self.bears_load(app) {
-                self.outside.weak.push(app.to_owned());
-                continue;
-            }
             let kind = match self.rng.range(0, 3) {
                 0 => continue,
                 1 => Kind::Good,
@@ -116,16 +111,6 @@ impl Cluster {
             self.outside.entries.insert(app.to_owned(), entry);
         }
         self.deploy_entries();
-    }
-
-    /// Whether there are enough replicas for the steady load, or as many as it takes come.
-    fn bears_load(&self, app: &str) -> bool {
-        let Some(lead) = self.heads.iter().find_map(|head| head.lead.as_ref()) else {
-            return false;
-        };
-        let deployments = lead.control.world.deployments();
-        let mut of_app = deployments.filter(|(id, _)| id.application == app);
-        of_app.any(|(_, deployment)| deployment.spec.autoscaling.is_some() || deployment.target > 1)
     }
 
     fn args_in_force(&self, app: &str) -> Option<Value> {

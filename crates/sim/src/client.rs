@@ -42,8 +42,6 @@ pub struct Outside {
     pub calm_from: Option<u64>,
     /// What is tried from there on.
     pub trials: Vec<Trial>,
-    /// Applications with too few replicas for the load.
-    pub weak: Vec<String>,
 }
 
 /// A change that arrives at a head.
@@ -69,7 +67,6 @@ impl Outside {
             changes_end_at,
             calm_from: None,
             trials: Vec::new(),
-            weak: Vec::new(),
         }
     }
 
@@ -88,9 +85,6 @@ impl Outside {
     /// What may become of a request that is sent now.
     fn careful(&self, app: &str) -> Option<Careful> {
         self.calm_from?;
-        if self.weak.iter().any(|weak| weak == app) {
-            return None;
-        }
         let trial = self.trials.iter().find(|trial| trial.application == app);
         let bad = trial.is_some_and(|trial| trial.kind != Kind::Good);
         Some(if bad {

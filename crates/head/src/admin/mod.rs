@@ -31,7 +31,7 @@ pub use server::{Answer, CONNECTIONS_MAX, serve};
 
 use crate::handle::ControllerHandle;
 use crate::prepare::Preparer;
-use reply::{Reply, json_reply, text_reply};
+use reply::{Reply, error_reply, json_reply, text_reply};
 use route::{Found, Route};
 
 /// A body that is larger could not be stored.
@@ -192,6 +192,14 @@ const HOME: &str = "Mobula admin API\n\n\
     GET    /livez, /readyz             health of the head\n";
 
 /// The whole body, or the answer to whoever sent too much or too slowly.
+/// 503 while no head leads. Clients of Ray's scale route read JSON, those of the others text.
+pub(crate) fn unavailable(path: &str, why: &str) -> Reply {
+    match route::find(&Method::POST, path) {
+        Found::Route(Route::Scale { .. }) => error_reply(503, why),
+        Found::Route(_) | Found::Nowhere | Found::WrongMethod { .. } => text_reply(503, why),
+    }
+}
+
 pub(crate) async fn read_body(body: Incoming) -> Result<bytes::Bytes, Reply> {
     let limited = http_body_util::Limited::new(body, BODY_BYTES_MAX);
     match tokio::time::timeout(BODY_SECONDS_MAX, limited.collect()).await {

@@ -36,6 +36,10 @@ pub async fn scale(admin: &Admin, application: String, deployment: String, body:
                 id.application
             ),
         ),
+        Ok(Err(ScaleError::Store(error))) => error_reply(
+            503,
+            &format!("the count is not known to be stored: {error}"),
+        ),
         Err(error) => error_reply(503, &error.to_string()),
     }
 }

@@ -7,10 +7,10 @@ use super::ControlLoop;
 use crate::documents::{StoredConfig, StoredIntent};
 use crate::edit::exchanged;
 use crate::history::{Accepted, End, History};
-use crate::message::{DeployError, Deployed, Found, Proposal};
+use crate::message::{DeployError, Deployed, Found, Proposal, ScaleError};
 use crate::world::good::FailedRollout;
 use crate::world::spec::{DeploySpec, Scope};
-use crate::world::{Event, Now};
+use crate::world::{DeploymentId, Event, Now};
 
 /// Said when options come too late.
 const INGRESS_IS_OPEN: &str = "http_options, grpc_options and proxy_location count when serving \
@@ -79,6 +79,37 @@ impl ControlLoop {
             self.observe(Event::DeleteAll, now);
         }
         info!("everything is being deleted");
+        Ok(())
+    }
+
+    /// Stores a count, as the scale route sets it, and then makes it true.
+    ///
+    /// # Errors
+    /// When there is no such deployment, its application does not allow it, or the count is not
+    /// known to be stored.
+    pub async fn scale(
+        &mut self,
+        id: DeploymentId,
+        target: u32,
+        now: Now,
+    ) -> Result<(), ScaleError> {
+        let applications = &self.world.applications;
+        let application = applications.get(&id.application);
+        let application = application.ok_or(ScaleError::NotFound)?;
+        let deployment = application.deployments.get(&id.deployment);
+        let deployment = deployment.ok_or(ScaleError::NotFound)?;
+        if application.deleting || deployment.deleting {
+            return Err(ScaleError::Deleted);
+        }
+        if !application.declared.external_scaler_enabled {
+            return Err(ScaleError::NotEnabled);
+        }
+        let whole = deployment.spec.replica.group.whole_gangs(target);
+        let intent = StoredIntent::of(&self.world).with_count(&id, whole);
+        self.executor.save_intent(&intent).await?;
+        info!(deployment = %id, target, "the scale route set a count");
+        let deployment = id;
+        self.observe(Event::Scale { deployment, target }, now);
         Ok(())
     }
 

@@ -16,11 +16,11 @@ use tracing::{info, warn};
 use changes::Unsettled;
 
 use crate::executor::Executor;
-use crate::message::{ScaleError, SessionNumber};
+use crate::message::SessionNumber;
 use crate::record::record;
 use crate::world::observed::{Router, Worker};
 use crate::world::supply::Shortage;
-use crate::world::{DeploymentId, Event, Now, ReplicaId, RouterId, WorkerId, World};
+use crate::world::{Event, Now, ReplicaId, RouterId, WorkerId, World};
 
 /// Plans made in a row for one message. A plan that follows from the one before needs two or
 /// three; more is left to the next tick, so that nobody waits long for an answer.
@@ -78,37 +78,6 @@ impl ControlLoop {
         for note in self.world.notes.drain(..) {
             record(note);
         }
-    }
-
-    /// Sets a count, as the scale route does.
-    ///
-    /// # Errors
-    /// When there is no such deployment, or its application does not allow it.
-    pub fn scale(&mut self, id: DeploymentId, target: u32, now: Now) -> Result<(), ScaleError> {
-        let application = self
-            .world
-            .applications
-            .get(&id.application)
-            .ok_or(ScaleError::NotFound)?;
-        let deployment = application
-            .deployments
-            .get(&id.deployment)
-            .ok_or(ScaleError::NotFound)?;
-        if application.deleting || deployment.deleting {
-            return Err(ScaleError::Deleted);
-        }
-        if !application.declared.external_scaler_enabled {
-            return Err(ScaleError::NotEnabled);
-        }
-        info!(deployment = %id, target, "the scale route set a count");
-        self.observe(
-            Event::Scale {
-                deployment: id,
-                target,
-            },
-            now,
-        );
-        Ok(())
     }
 
     /// A worker's report.

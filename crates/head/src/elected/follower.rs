@@ -23,7 +23,7 @@ use super::contact::{Contact, watch_store};
 use super::forward::Forward;
 use super::{ElectedConfig, clone_of};
 use crate::admin::reply::{Reply, text_reply};
-use crate::admin::{self, Answer};
+use crate::admin::{self, Answer, unavailable};
 use crate::error::HeadError;
 
 /// The pause before the store is asked again who leads.
@@ -227,10 +227,12 @@ impl Answer for FollowerAdmin {
         match (request.uri().path(), leader, &contact) {
             ("/readyz", Some(_), Contact::Good) => text_reply(200, "ok"),
             ("/readyz", Some(_), Contact::Away(why)) => text_reply(503, why.clone()),
-            (_, None, contact) | ("/readyz", _, contact) => text_reply(503, contact.nobody_leads()),
+            (path, None, contact) | (path @ "/readyz", _, contact) => {
+                unavailable(path, &contact.nobody_leads())
+            }
             (_, Some(leader), _) => match leader.candidate.address.parse::<Uri>() {
                 Ok(base) => self.forward.send(&base, request).await,
-                Err(_) => text_reply(503, "the leader's address cannot be used"),
+                Err(_) => unavailable(request.uri().path(), "the leader's address cannot be used"),
             },
         }
     }

@@ -12,8 +12,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
-use crate::admin::reply::{Reply, text_reply};
-use crate::admin::{BODY_BYTES_MAX, read_body};
+use crate::admin::reply::Reply;
+use crate::admin::{BODY_BYTES_MAX, read_body, unavailable};
 
 /// The leader itself takes up to 30 s for a shutdown.
 const ANSWER_SECONDS_MAX: Duration = Duration::from_secs(40);
@@ -43,22 +43,23 @@ impl Forward {
 
     /// The leader's answer, or 503 with what went wrong on the way.
     pub(super) async fn send(&self, leader: &Uri, request: Request<Incoming>) -> Reply {
-        if request.headers().contains_key(FORWARDED) {
-            return text_reply(503, "the lead is changing hands; try again");
-        }
         let (parts, body) = request.into_parts();
+        let away = |why: &str| unavailable(parts.uri.path(), why);
+        if parts.headers.contains_key(FORWARDED) {
+            return away("the lead is changing hands; try again");
+        }
         let body = match read_body(body).await {
             Ok(body) => body,
             Err(refusal) => return refusal,
         };
         debug_assert!(body.len() <= BODY_BYTES_MAX);
         let Some(uri) = target(leader, parts.uri.path_and_query()) else {
-            return text_reply(503, "the leader's address cannot be used");
+            return away("the leader's address cannot be used");
         };
         let mut onward = Request::new(Full::new(body));
-        *onward.method_mut() = parts.method;
+        *onward.method_mut() = parts.method.clone();
         *onward.uri_mut() = uri;
-        *onward.headers_mut() = parts.headers;
+        onward.headers_mut().clone_from(&parts.headers);
         for name in [HOST, CONNECTION, TRANSFER_ENCODING] {
             onward.headers_mut().remove(name);
         }
@@ -67,8 +68,8 @@ impl Forward {
             .insert(FORWARDED, HeaderValue::from_static("1"));
         match tokio::time::timeout(ANSWER_SECONDS_MAX, self.exchange(onward)).await {
             Ok(Ok(reply)) => reply,
-            Ok(Err(error)) => text_reply(503, format!("the leading head cannot be asked: {error}")),
-            Err(_) => text_reply(503, "the leading head did not answer in time"),
+            Ok(Err(error)) => away(&format!("the leading head cannot be asked: {error}")),
+            Err(_) => away("the leading head did not answer in time"),
         }
     }
 

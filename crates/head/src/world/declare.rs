@@ -166,8 +166,9 @@ impl Deployment {
         }
     }
 
-    /// How many replicas shall run once `spec` counts. A count that the load or the scale route
-    /// set stays until the config says another one.
+    /// How many replicas shall run once `spec` counts. A count that the load set stays within the
+    /// bounds; one that the scale route set, only until something of the deployment changes: the
+    /// config has the last word, as in Ray.
     pub fn target_with(&self, spec: &DeploymentSpec, capacity: Capacity) -> u32 {
         if self.deleting {
             return spec.target;
@@ -182,7 +183,7 @@ impl Deployment {
                     .in_steps_of(group.gang_size)
                     .clamp(count)
             }
-            (None, None) if spec.target == self.spec.target => group.whole_gangs(self.target),
+            (None, None) if spec == &self.spec => group.whole_gangs(self.target),
             (_, None) => spec.target,
         }
     }

@@ -349,16 +349,19 @@ fn what_was_told_to_stop_is_not_adopted_by_a_report_of_before() {
 }
 
 #[test]
-fn the_scale_route_counts_until_the_config_says_another_number() {
-    let id = DeploymentId {
+fn the_scale_route_counts_until_something_of_the_deployment_changes() {
+    let id = || DeploymentId {
         application: "app".into(),
         deployment: "D".into(),
     };
+    let scale = |sim: &mut Sim, target| {
+        sim.observe(Event::Scale {
+            deployment: id(),
+            target,
+        });
+    };
     let mut sim = running(V1, &[8.0]);
-    sim.observe(Event::Scale {
-        deployment: id,
-        target: 3,
-    });
+    scale(&mut sim, 3);
     assert_eq!(the_deployment(&sim).status.state, State::Upscaling);
     sim.settle();
     assert_eq!(sim.phases().len(), 3);
@@ -368,6 +371,27 @@ fn the_scale_route_counts_until_the_config_says_another_number() {
     deploy(&mut sim, Version { target: 2, ..V1 });
     sim.settle();
     assert_eq!(sim.phases().len(), 2);
+    // None at all: new settings, or new code, bring the config's count back.
+    let settings = Version {
+        config: "c2",
+        target: 2,
+        ..V1
+    };
+    let code = Version {
+        code: "v2",
+        ..settings
+    };
+    for changed in [settings, code] {
+        scale(&mut sim, 0);
+        sim.settle();
+        assert_eq!(sim.phases(), []);
+        deploy(&mut sim, changed);
+        sim.settle();
+        assert_eq!(sim.phases(), [Phase::Running; 2], "{changed:?}");
+        deploy(&mut sim, changed);
+        sim.settle();
+        assert_eq!(sim.phases().len(), 2);
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::load::Load;
 use crate::process::wait_for;
 
 const APPLICATIONS: &str = "/api/serve/applications/";
+const SCALE: &str = "/api/v1/applications/noop/deployments/Noop/scale";
 const AWAY: &str = "the state store is not available";
 
 /// The head lives, is not ready, and refuses changes, each time with the reason.
@@ -19,6 +20,12 @@ fn says_that_the_store_is_away(head: &Head) {
     let (status, text) = send(head.admin, "PUT", APPLICATIONS, "", "{}").unwrap();
     assert_eq!(status, 503, "{text}");
     assert!(text.contains(AWAY), "{text}");
+    let two = r#"{"target_num_replicas": 2}"#;
+    let (status, body) = send(head.admin, "POST", SCALE, "", two).unwrap();
+    assert_eq!(status, 503, "{body}");
+    // As Ray's, which clients read as JSON.
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert!(body["error"].as_str().unwrap().contains(AWAY), "{body}");
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl Cluster {
             application: application.to_owned(),
             deployment: deployment.to_owned(),
         };
-        Some(lead.control.scale(id, target, now))
+        Some(ready(lead.control.scale(id, target, now)))
     }
 
     /// To the newest revision that ran.
