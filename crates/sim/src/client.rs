@@ -10,14 +10,17 @@ use crate::app::{APPS, DEPLOYMENT, Kind, changed, document, entry, settled};
 use crate::canary::Trial;
 use crate::check::{Answer, Careful};
 use crate::cluster::{Cluster, Event, HEADS, ROUTERS};
+use crate::compaction::Mode;
 use crate::sabotage::Sabotage;
 
 /// How long a request may take.
 pub const DEADLINE_MS: u64 = 60_000;
 
-/// After the last change, the load stays the same for so long.
+/// After the last change, the load stays the same for so long; longer where workers shall be
+/// emptied: a minute of rest comes before each.
 const STEADY_AFTER_MS: u64 = 5_000;
 const STEADY_MS: u64 = 110_000;
+const STEADY_LONG_MS: u64 = 220_000;
 
 /// Between two requests of an application, and how long each takes then: three in progress.
 const STEADY_PAUSE_MS: u64 = 100;
@@ -40,6 +43,7 @@ pub struct Outside {
     pub changes_end_at: u64,
     /// From here on nothing is wrong, and all is as it shall be.
     pub calm_from: Option<u64>,
+    pub compaction: Mode,
     /// What is tried from there on.
     pub trials: Vec<Trial>,
 }
@@ -54,7 +58,13 @@ pub enum Change {
 }
 
 impl Outside {
-    pub fn new(changes_end_at: u64) -> Outside {
+    pub fn new(changes_end_at: u64, compaction: Mode) -> Outside {
+        let steady_from = changes_end_at + STEADY_AFTER_MS;
+        let steady_ms = if compaction.is_long {
+            STEADY_LONG_MS
+        } else {
+            STEADY_MS
+        };
         Outside {
             entries: BTreeMap::new(),
             capacity: None,
@@ -62,10 +72,11 @@ impl Outside {
             sent: Vec::new(),
             next_request: 0,
             pause_ms: [300; APPS.len()],
-            steady_from: changes_end_at + STEADY_AFTER_MS,
-            load_ends_at: changes_end_at + STEADY_AFTER_MS + STEADY_MS,
+            steady_from,
+            load_ends_at: steady_from + steady_ms,
             changes_end_at,
             calm_from: None,
+            compaction,
             trials: Vec::new(),
         }
     }
@@ -181,7 +192,8 @@ impl Cluster {
 
     fn deploy(&mut self) -> Change {
         let marker = format!("n{}.", self.outside.number);
-        let document = document(&self.outside.entries, self.outside.capacity);
+        let mut document = document(&self.outside.entries, self.outside.capacity);
+        self.outside.compaction.put_into(&mut document);
         self.outside.sent.push(document.to_string());
         Change::Deploy { document, marker }
     }

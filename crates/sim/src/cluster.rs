@@ -7,6 +7,7 @@ use crate::app::APPS;
 use crate::canary::TRIAL_AFTER_MS;
 use crate::check::Check;
 use crate::client::{Change, Outside};
+use crate::compaction::{Emptied, Mode};
 use crate::head::{self, Head};
 use crate::log::Log;
 use crate::message::{Message, RequestId};
@@ -100,6 +101,15 @@ impl Queue {
     }
 }
 
+/// A deployment's count, since when, and what it was before that.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    pub count: u32,
+    pub since: u64,
+    pub count_before: u32,
+    pub since_before: u64,
+}
+
 pub struct Cluster {
     pub queue: Queue,
     pub rng: Rng,
@@ -117,8 +127,8 @@ pub struct Cluster {
     /// Stopped processes, and until when.
     pub paused: BTreeMap<Node, u64>,
     pub faults_end_at: u64,
-    /// What each deployment's count was last, since when, and when it changed before that.
-    pub targets: BTreeMap<String, (u32, u64, u64)>,
+    pub targets: BTreeMap<String, Target>,
+    pub emptied: Emptied,
     pub events: u64,
 }
 
@@ -134,7 +144,7 @@ impl Cluster {
             heads: (0..HEADS).map(|_| Head::down()).collect(),
             routers: (0..ROUTERS).map(|_| Router::down()).collect(),
             workers: (0..WORKERS).map(|_| Worker::down()).collect(),
-            outside: Outside::new(faults_ms),
+            outside: Outside::new(faults_ms, Mode::any(&mut rng, sabotage)),
             kubernetes: Kubernetes::default(),
             check: Check::default(),
             sabotage,
@@ -143,6 +153,7 @@ impl Cluster {
             paused: BTreeMap::new(),
             faults_end_at: faults_ms,
             targets: BTreeMap::new(),
+            emptied: Emptied::default(),
             events: 0,
             rng,
         };

@@ -76,6 +76,7 @@ struct Sum {
     answers: BTreeMap<String, u64>,
     unheard_repeats: u64,
     canaries: (u64, u64),
+    emptied: u64,
     commits: u64,
     unknown: u64,
 }
@@ -90,6 +91,7 @@ impl Sum {
         self.unheard_repeats += outcome.unheard_repeats;
         self.canaries.0 += outcome.canaries.0;
         self.canaries.1 += outcome.canaries.1;
+        self.emptied += outcome.emptied;
         self.commits += outcome.commits;
         self.unknown += outcome.unknown;
     }
@@ -97,7 +99,7 @@ impl Sum {
     fn print(&self) {
         println!(
             "{} events in {} simulated hours; answers {:?}; {} requests ran again unheard; \
-             {} good and {} bad canaries; \
+             {} good and {} bad canaries; {} workers emptied; \
              {} writes, {} with an unknown outcome",
             self.events,
             self.virtual_ms / 3_600_000,
@@ -105,6 +107,7 @@ impl Sum {
             self.unheard_repeats,
             self.canaries.0,
             self.canaries.1,
+            self.emptied,
             self.commits,
             self.unknown,
         );

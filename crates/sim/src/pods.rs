@@ -107,12 +107,16 @@ impl Keeper {
         });
         let refusals = self.ledger.refusals().values();
         let trouble: Vec<&str> = refusals.map(|refusal| refusal.reason.as_str()).collect();
+        let releasable = pods.iter().filter(|(_, pod)| {
+            let mut groups = self.groups.iter();
+            groups.any(|group| group.name == pod.group && survey.count(&group.name) > group.min)
+        });
         let supply = Supply {
             on_demand: true,
             leaving: leaving.collect(),
             resting: self.ledger.resting().clone(),
+            releasable: releasable.map(|(uid, _)| uid.clone()).collect(),
             trouble: trouble.join("; "),
-            ..Supply::default()
         };
         if supply != self.supply {
             self.supply.clone_from(&supply);
@@ -159,6 +163,17 @@ impl Kubernetes {
         Some(format!("pod {} is {:?}", found.name, found.stage))
     }
 
+    /// What is said of the pods when one of them shall go, another one each turn.
+    pub fn supply_without_one(&self, turn: u64) -> Option<Supply> {
+        let count = self.pods.len() as u64;
+        let uid = self.pods.keys().nth(turn.checked_rem(count)? as usize)?;
+        Some(Supply {
+            on_demand: true,
+            leaving: BTreeMap::from([(uid.clone(), OWN_REPLACE_MS_MAX)]),
+            ..Supply::default()
+        })
+    }
+
     /// Pods that serve, by the place of their worker.
     pub fn places(&self) -> impl Iterator<Item = usize> {
         self.pods.values().filter_map(|pod| pod.place)
@@ -182,6 +197,7 @@ impl Cluster {
         for notice in notices {
             lead.control.observe(notice, seen_at);
         }
+        self.take_another_pod(h);
         if self.breaks(Sabotage::TakeAnyPod) && self.rng.percent(1) {
             self.take_any_pod();
         }

@@ -8,7 +8,7 @@ use mobula_head::world::intent::Phase;
 use mobula_worker::simulation::Phase as Life;
 use serde_json::Value;
 
-use crate::cluster::{Cluster, HEADS};
+use crate::cluster::{Cluster, HEADS, Target};
 
 impl Cluster {
     /// Remembers when each count changed.
@@ -17,13 +17,27 @@ impl Cluster {
         let Some(lead) = self.heads[h].lead.as_ref() else {
             return;
         };
+        let mut more = 0;
         for (id, deployment) in lead.control.world.deployments() {
+            let count = deployment.target;
             let entry = self.targets.entry(id.to_string());
-            let entry = entry.or_insert((deployment.target, now, 0));
-            if entry.0 != deployment.target {
-                *entry = (deployment.target, now, entry.1);
+            let entry = entry.or_insert(Target {
+                count,
+                since: now,
+                count_before: count,
+                since_before: 0,
+            });
+            if entry.count != count {
+                more += count.saturating_sub(entry.count);
+                *entry = Target {
+                    count,
+                    since: now,
+                    count_before: entry.count,
+                    since_before: entry.since,
+                };
             }
         }
+        self.more_may_start(more);
     }
 
     /// None: it has; otherwise what is still under way.

@@ -58,13 +58,15 @@ pub enum Sabotage {
     TakeAnyPod,
     /// No pods are made.
     MakeNoPods,
+    /// Every few seconds it is another pod that shall go.
+    MoveForEver,
     /// A timer without a pause.
     Spin,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 26] = [
+    pub const ALL: [Sabotage; 27] = [
         Sabotage::StopWithoutDraining,
         Sabotage::EndWithoutDraining,
         Sabotage::RunBeforeReady,
@@ -90,6 +92,7 @@ impl Sabotage {
         Sabotage::Flap,
         Sabotage::TakeAnyPod,
         Sabotage::MakeNoPods,
+        Sabotage::MoveForEver,
         Sabotage::Spin,
     ];
 
@@ -103,6 +106,7 @@ impl Sabotage {
                 "exactly_one_answer"
             }
             Sabotage::RepeatEverything => "executed_at_most_once_unless_repeatable",
+            Sabotage::MoveForEver => "replicas_do_not_move_for_ever",
             Sabotage::TakeAnyPod => "no_pod_is_taken_with_work",
             Sabotage::IgnoreAssignment | Sabotage::MakeNoPods => "it_comes_to_rest",
             Sabotage::KeepOldTable | Sabotage::PretendNewTable => {

@@ -437,6 +437,7 @@ impl Cluster {
             self.net.send(&mut self.queue, conn, 1, message, hold);
         }
         self.watch_targets(h);
+        self.watch_compaction(h);
     }
 
     fn schedule_tick(&mut self, h: usize) {

@@ -20,7 +20,7 @@ use crate::pods::FIXED;
 use crate::sabotage::Sabotage;
 
 /// CPUs of each.
-const CPUS: f64 = 3.0;
+pub const CPUS: f64 = 3.0;
 
 /// A report of a change goes out this much later, with what else changed meanwhile.
 const REPORT_MS: u64 = 1;

@@ -58,6 +58,7 @@ impl Cluster {
             assigned,
         };
         self.log(&format!("worker{w} {id} starts"));
+        self.replica_started(&id);
         self.workers[w].replicas.insert(id.clone(), replica);
         self.worker_after(w, pause, Timer::Constructed(id));
     }

@@ -5,6 +5,9 @@
 //! highest priority gets what it wants first; among equals the next replica goes to the one that
 //! has the smallest part of its wish. So nobody starves beside his equals, and the same wishes
 //! always give the same counts.
+//!
+//! A rollout needs replicas beyond the counts, and must get on where a budget is full: nobody
+//! shrinks for them. But they are there, and cost: while they are, nobody grows into their part.
 
 use std::fmt;
 
@@ -16,6 +19,8 @@ use super::super::resources::{CPU, GPU};
 /// What one deployment asks for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Claim {
+    /// What it has.
+    pub has: u32,
     pub least: u32,
     pub wanted: u32,
     pub priority: i64,
@@ -95,8 +100,23 @@ pub fn shown(budget: &Budget) -> String {
     given.join(", ")
 }
 
-/// How many replicas each claim gets beside what is spent already.
-pub fn share(budget: &Budget, spent: Cost, claims: &[Claim]) -> Vec<u32> {
+/// How many replicas each claim gets beside what is spent already, and what exists `beyond` all
+/// counts for the moment.
+pub fn share(budget: &Budget, spent: Cost, beyond: Cost, claims: &[Claim]) -> Vec<u32> {
+    let granted = share_all(budget, spent, claims);
+    if beyond == Cost::default() {
+        return granted;
+    }
+    let growing = claims.iter().zip(granted);
+    let growing = growing.map(|(claim, granted)| Claim {
+        least: claim.has.max(claim.least).min(granted),
+        wanted: granted,
+        ..*claim
+    });
+    share_all(budget, spent.plus(beyond), &growing.collect::<Vec<Claim>>())
+}
+
+fn share_all(budget: &Budget, spent: Cost, claims: &[Claim]) -> Vec<u32> {
     let mut granted: Vec<u32> = claims
         .iter()
         .map(|claim| claim.least.min(claim.wanted))
@@ -163,6 +183,7 @@ mod tests {
 
     fn claim(least: u32, wanted: u32, priority: i64) -> Claim {
         Claim {
+            has: 0,
             least,
             wanted,
             priority,
@@ -171,7 +192,7 @@ mod tests {
     }
 
     fn shared(budget: &Budget, claims: &[Claim]) -> Vec<u32> {
-        share(budget, Cost::default(), claims)
+        share(budget, Cost::default(), Cost::default(), claims)
     }
 
     #[test]
@@ -208,7 +229,7 @@ mod tests {
         };
         assert_eq!(shared(&gpus, &[claim(0, 9, 0)]), [4]);
         let spent = claim(0, 0, 0).cost.times(3);
-        assert_eq!(share(&gpus, spent, &[claim(0, 9, 0)]), [1]);
+        assert_eq!(share(&gpus, spent, Cost::default(), &[claim(0, 9, 0)]), [1]);
         // A replica that needs none of what is used up still fits.
         let cpu_only = Claim {
             cost: Cost::of(&Resources::from_units([(CPU, 1.0)])),
@@ -217,7 +238,52 @@ mod tests {
         assert_eq!(shared(&gpus, &[claim(0, 9, 1), cpu_only]), [4, 3]);
     }
 
+    #[test]
+    fn nobody_grows_into_what_a_rollout_has_beyond_the_counts_and_nobody_shrinks_for_it() {
+        let budget = replicas(6);
+        let one = claim(0, 0, 0).cost;
+        let having = |has: u32, claim: Claim| Claim { has, ..claim };
+        let both = |beyond: u32, first: u32, second: u32| {
+            let claims = [
+                having(first, claim(1, 4, 5)),
+                having(second, claim(1, 4, 0)),
+            ];
+            share(&budget, Cost::default(), one.times(beyond), &claims)
+        };
+        assert_eq!(both(0, 2, 1), [4, 2]);
+        assert_eq!(both(1, 2, 1), [4, 1]);
+        assert_eq!(both(2, 2, 1), [3, 1]);
+        // A full budget: the rollout is beyond it, and both keep what they have.
+        assert_eq!(both(2, 4, 2), [4, 2]);
+        // The first takes what the second has too much of, as far as nothing else is there.
+        assert_eq!(both(0, 2, 4), [4, 2]);
+        assert_eq!(both(1, 2, 4), [3, 2]);
+        // A minimum is never cut.
+        let least = having(0, claim(3, 3, 0));
+        assert_eq!(share(&budget, Cost::default(), one.times(6), &[least]), [3]);
+    }
+
     proptest! {
+        #[test]
+        fn what_exists_beyond_the_counts_only_keeps_others_from_growing(
+            claims in proptest::collection::vec((0u32..5, 0u32..40, -2i64..3, 0u32..20), 0..8),
+            max in 1u32..100,
+            beyond in 0u32..20,
+        ) {
+            let claims = claims.into_iter().map(|(l, w, p, has)| Claim { has, ..claim(l, w, p) });
+            let claims: Vec<Claim> = claims.collect();
+            let beyond = claim(0, 0, 0).cost.times(beyond);
+            let before = shared(&replicas(max), &claims);
+            let granted = share(&replicas(max), Cost::default(), beyond, &claims);
+            for ((claim, count), before) in claims.iter().zip(&granted).zip(&before) {
+                prop_assert!(*count <= *before && *count >= claim.has.min(*before));
+            }
+            let kept = claims.iter().zip(&before);
+            let kept: u32 = kept.map(|(c, before)| c.has.max(c.least).min(*before)).sum();
+            let total: u32 = granted.iter().sum();
+            prop_assert!(total <= kept.max(max.saturating_sub(beyond.replicas as u32)));
+        }
+
         #[test]
         fn what_is_granted_is_wanted_and_within_the_budget_beyond_the_minimums(
             claims in proptest::collection::vec((0u32..5, 0u32..40, -2i64..3), 0..8),

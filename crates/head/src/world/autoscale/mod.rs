@@ -188,13 +188,16 @@ fn granted(
     wanted: &BTreeMap<String, Wanted>,
 ) -> BTreeMap<String, u32> {
     let mut spent = Cost::default();
+    let mut beyond = Cost::default();
     let mut claims = Vec::new();
     for (name, deployment) in deployments {
         let cost = Cost::of(&deployment.spec.replica.reserves());
+        beyond = beyond.plus(cost.times(deployment.beyond_target()));
         match wanted.get(name) {
             Some(found) => claims.push((
                 name,
                 Claim {
+                    has: deployment.target,
                     least: found.least,
                     wanted: found.count,
                     priority: budget.priorities.get(name).copied().unwrap_or(0),
@@ -206,7 +209,7 @@ fn granted(
         }
     }
     let (names, claims): (Vec<&String>, Vec<Claim>) = claims.into_iter().unzip();
-    let counts = share(budget, spent, &claims);
+    let counts = share(budget, spent, beyond, &claims);
     let whole = names.iter().zip(counts).map(|(name, count)| {
         // What is left of a budget may be less than a gang.
         let deployment = deployments.get(*name);
@@ -250,6 +253,12 @@ impl Deployment {
             cause: decided.map(|(_, cause)| cause),
             least: bounds.least,
         })
+    }
+
+    /// Replicas that a rollout, a canary or a move has beyond the count for the moment.
+    fn beyond_target(&self) -> u32 {
+        let live = self.replicas.values().filter(|r| r.phase.is_live());
+        (live.count() as u32).saturating_sub(self.target)
     }
 
     /// How long the oldest of the replicas that start has been at it.

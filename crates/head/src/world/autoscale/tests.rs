@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::super::application_status::{AppState, status};
 use super::super::deployment_status::{State, Trigger};
-use super::super::fixtures::{V1, Version, config, told_apart};
+use super::super::fixtures::{V1, Version, config, deployment, told_apart};
 use super::super::intent::Deployment;
 use super::super::sim::{BAD_CODE, Sim};
 use super::super::spec::{Autoscaling, DeploySpec, Policy};
@@ -13,6 +13,8 @@ use super::SHRINK_AFTER_MS;
 use super::schedule::Schedule;
 
 const STEP_MS: u64 = 100;
+
+const V2: Version = Version { code: "v2", ..V1 };
 
 /// Between 1 and 20 replicas, two requests each, up after 1 s and down after 3 s, over 500 ms.
 fn quick() -> Autoscaling {
@@ -338,6 +340,7 @@ fn flaps(targets: &[u32]) -> usize {
 struct Sharing {
     sim: Sim,
     router: String,
+    priorities: (i64, i64),
 }
 
 impl Sharing {
@@ -345,10 +348,22 @@ impl Sharing {
         let mut sim = Sim::new();
         sim.add_worker(64.0);
         let router = sim.add_router();
-        let mut spec = autoscaled(V1, Some(quick()), None);
+        let mut both = Sharing {
+            sim,
+            router,
+            priorities: (first, second),
+        };
+        both.deploy(V1);
+        both
+    }
+
+    fn deploy(&mut self, version: Version) {
+        let (first, second) = self.priorities;
+        let mut spec = autoscaled(version, Some(quick()), None);
         if let Ok(built) = &mut spec.applications[0].built {
             let mut other = built.deployments[0].clone();
             other.name = "E".to_owned();
+            other.replica = deployment(V1).replica;
             built.deployments.push(other);
             built.budget = Some(mobula_spec::Budget {
                 max_replicas: Some(6),
@@ -357,8 +372,7 @@ impl Sharing {
             });
         }
         spec.revision = 1;
-        sim.observe(Event::Deploy(Box::new(spec)));
-        Sharing { sim, router }
+        self.sim.observe(Event::Deploy(Box::new(spec)));
     }
 
     /// Time passes with so many requests in progress at each; their counts then.
@@ -388,6 +402,42 @@ fn deployments_of_one_application_share_its_budget_and_the_higher_priority_comes
     // What is given back after the delay goes to the first without another wish.
     assert_eq!(both.pass((16, 2), 6000), (5, 1));
     assert_eq!(both.pass((4, 2), 6000), (2, 1));
+}
+
+#[test]
+fn a_rollout_gets_on_where_the_budget_is_full_and_nobody_grows_into_what_it_needs() {
+    let mut both = Sharing::with_priorities(0, 0);
+    both.pass((2, 2), SHRINK_AFTER_MS);
+    assert_eq!(both.pass((16, 16), 5000), (3, 3));
+    let live = |both: &Sharing| {
+        let deployments = both.sim.world.deployments();
+        let replicas = deployments.flat_map(|(_, d)| d.replicas.values());
+        replicas.filter(|replica| replica.phase.is_live()).count()
+    };
+    let all_are = |both: &Sharing, code: &str| {
+        let deployment = &both.sim.world.applications["app"].deployments["D"];
+        let mut replicas = deployment.replicas.values();
+        replicas.all(|replica| replica.spec.code_version == code)
+    };
+    // The budget is full, and a wave comes on top of it.
+    both.deploy(V2);
+    let mut most = 0;
+    while !all_are(&both, "v2") {
+        assert_eq!(both.pass((16, 16), STEP_MS), (3, 3));
+        most = most.max(live(&both));
+        assert!(both.sim.now_ms < 100_000, "the rollout does not get on");
+    }
+    assert_eq!(most, 7);
+    // One is free, and the load of the second asks for it while the first is rolled out.
+    assert_eq!(both.pass((6, 4), 10_000), (3, 2));
+    both.deploy(V1);
+    both.pass((6, 6), STEP_MS);
+    while !all_are(&both, "v1") {
+        assert!(live(&both) <= 6, "it grew into the wave");
+        both.pass((6, 6), STEP_MS);
+        assert!(both.sim.now_ms < 200_000, "the rollout does not get on");
+    }
+    assert_eq!(both.pass((6, 6), 3000), (3, 3));
 }
 
 #[test]
