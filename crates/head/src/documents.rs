@@ -52,6 +52,9 @@ pub struct StoredIntent {
     format: u32,
     /// Workers that have replicas.
     pub workers: BTreeSet<WorkerId>,
+    /// The config that it was decided for; absent: an earlier release wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
     /// (application, deployment, count) where it is not the config's.
     pub scaled: Vec<(String, String, u32)>,
     /// The newest revision with which each application was RUNNING.
@@ -192,6 +195,7 @@ impl StoredIntent {
         StoredIntent {
             format: FORMAT,
             workers,
+            revision: Some(world.revision),
             scaled,
             good,
             groups: groups(world),

@@ -50,8 +50,13 @@ pub async fn restore(
     );
     world.observe(Event::Deploy(Box::new(spec)), now);
     let intent = executor.intent()?;
+    let is_of_config = intent.revision.is_none_or(|of| of == revision);
     for (deployment, target) in intent.counts() {
-        world.observe(Event::Scale { deployment, target }, now);
+        // A config that was stored after the counts has the last word, but for those that the
+        // load set.
+        if is_of_config || is_autoscaled(&world, &deployment) {
+            world.observe(Event::Scale { deployment, target }, now);
+        }
     }
     world.capacity.direction = intent.capacity_direction;
     for (application, spec, revision) in good(executor, preparer, &intent.good).await? {
@@ -74,6 +79,12 @@ pub async fn restore(
         world.awaited_workers = intent.workers;
     }
     Ok(world)
+}
+
+fn is_autoscaled(world: &World, id: &DeploymentId) -> bool {
+    let application = world.applications.get(&id.application);
+    let deployment = application.and_then(|found| found.deployments.get(&id.deployment));
+    deployment.is_some_and(|deployment| deployment.spec.autoscaling.is_some())
 }
 
 /// What each application could return to. One that is not kept any more, or whose code is
@@ -122,4 +133,89 @@ fn read(stored: &StoredConfig) -> Result<ServeConfig, HeadError> {
 fn with_history(spec: &mut ApplicationSpec, stored: &StoredConfig) {
     spec.deployed_time_s = stored.declared_at_s(&spec.name);
     spec.taken_back = stored.taken_back.get(&spec.name).cloned();
+}
+
+#[cfg(test)]
+mod tests {
+    use mobula_app::{Application, CallError, Deployment, Registry, Replica, Request, Response};
+    use mobula_store::MemoryStore;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::control_loop::ControlLoop;
+    use crate::history::End;
+    use crate::message::Proposal;
+    use crate::world::fixtures::at;
+
+    struct Nothing;
+
+    #[mobula_app::async_trait]
+    impl Replica for Nothing {
+        async fn call(&self, _request: Request) -> Result<Response, CallError> {
+            Ok(Response::text(""))
+        }
+    }
+
+    fn preparer() -> Preparer {
+        let mut registry = Registry::default();
+        registry.register("test:app", |_| {
+            let deployment = Deployment::new("D", |_| async { Ok(Nothing) });
+            Ok(Application::single(deployment))
+        });
+        Preparer::on_this_thread(registry)
+    }
+
+    /// Three replicas, with these arguments.
+    fn document(args: Value) -> Value {
+        json!({"applications": [{
+            "name": "app", "import_path": "test:app", "args": args,
+            "external_scaler_enabled": true,
+            "deployments": [{"name": "D", "num_replicas": 3}],
+        }]})
+    }
+
+    async fn deploy(control: &mut ControlLoop, document: Value) {
+        let checked = ServeConfig::from_json(document.to_string().as_bytes()).unwrap();
+        let proposal = Proposal {
+            config: StoredConfig::new(checked.config.to_json(), 1.0),
+            spec: preparer().prepare(&checked.config, 1.0).await,
+            reason: "test".to_owned(),
+            end: End::Superseded,
+            expected: None,
+        };
+        control.deploy(proposal, at(0)).await.unwrap();
+    }
+
+    /// The count that another head finds.
+    async fn found(store: &Arc<MemoryStore>) -> u32 {
+        let executor = Executor::load(store.clone()).await.unwrap();
+        let about = About {
+            ray_version: "2.60.0".parse().unwrap(),
+            node_id: "b".repeat(56),
+            node_ip: "127.0.0.1".to_owned(),
+            pid: 2,
+            started_at_s: 2.0,
+        };
+        let world = restore(&executor, &preparer(), &about, true).await.unwrap();
+        world.applications["app"].deployments["D"].target
+    }
+
+    #[tokio::test]
+    async fn a_count_is_known_to_the_next_head_unless_a_config_came_after_it() {
+        let store = Arc::new(MemoryStore::default());
+        let executor = Executor::load(store.clone()).await.unwrap();
+        let mut control = ControlLoop::new(World::new("head", 0), executor);
+        deploy(&mut control, document(json!({"version": 1}))).await;
+        assert_eq!(found(&store).await, 3);
+        let id = DeploymentId {
+            application: "app".to_owned(),
+            deployment: "D".to_owned(),
+        };
+        control.scale(id, 0, at(1)).await.unwrap();
+        // The answer is enough: the head may end before it does anything.
+        assert_eq!(found(&store).await, 0);
+        // Also the answer to a deploy.
+        deploy(&mut control, document(json!({"version": 2}))).await;
+        assert_eq!(found(&store).await, 3);
+    }
 }
