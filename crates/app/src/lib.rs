@@ -44,7 +44,7 @@ pub use error::{BuildError, CallError, ConfigError, HealthError, StartError};
 pub use grpc::{GRPC_MESSAGE_BYTES_MAX, GrpcMessages};
 pub use leaving::{Leave, Leaving};
 pub use registry::{BuildContext, Registry};
-pub use replica::{Replica, ReplicaContext};
+pub use replica::{GpuShare, Replica, ReplicaContext};
 pub use request::{Protocol, Request, RequestContext};
 pub use response::{End, Ending, GrpcStatus, Response};
 pub use websocket::{

@@ -47,6 +47,19 @@ pub struct ReplicaContext {
     pub env: BTreeMap<String, String>,
     /// `ray_actor_options.num_cpus`: sizes the engine's threads.
     pub num_cpus: f64,
+    /// The GPUs of `ray_actor_options.num_gpus` that the worker gives this replica; empty where it
+    /// asked for none.
+    pub gpus: Vec<GpuShare>,
     /// The most calls that run at once.
     pub max_ongoing_requests: u32,
+}
+
+/// A GPU, or a part of one, that is a replica's to use. Nothing but the count keeps several
+/// replicas of one device apart: its memory is who takes it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GpuShare {
+    /// The device as CUDA numbers it in this process, from 0; `CUDA_VISIBLE_DEVICES` is heeded.
+    pub device: u32,
+    /// Above 0, at most 1.
+    pub share: f64,
 }

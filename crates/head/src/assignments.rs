@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mobula_proto::v1;
 
 use crate::world::intent::Phase;
+use crate::world::resources::GPU;
 use crate::world::spec::ReplicaSpec;
 use crate::world::{ReplicaKey, WorkerId, World};
 
@@ -79,6 +80,7 @@ fn assigned(key: &ReplicaKey, spec: &ReplicaSpec) -> v1::AssignedReplica {
         config_version: spec.config_version.clone(),
         max_ongoing_requests: spec.max_ongoing_requests,
         num_cpus: spec.num_cpus,
+        num_gpus: spec.required.units(GPU),
         graceful_shutdown_timeout_s: spec.graceful_shutdown_timeout_s,
         health_check_period_s: spec.health_check_period_s,
         health_check_timeout_s: spec.health_check_timeout_s,

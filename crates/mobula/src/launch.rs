@@ -10,6 +10,7 @@ use mobula_head::provision::process::{Launch, WorkerCommand};
 use mobula_process::net::Addr;
 
 use crate::args::{LogArgs, LogFormat, RunArgs};
+use crate::gpus::{self, VISIBLE_DEVICES};
 
 /// The command of a worker that joins `head` and listens in the directory `sockets`.
 pub fn worker_command(
@@ -29,6 +30,7 @@ pub fn worker_command(
         }
     }
     let share = f64::from(args.workers);
+    let visible = gpus::divide(args.num_gpus, args.workers, visible_devices().as_deref())?;
     let format = match log.log_format {
         LogFormat::Text => "text",
         LogFormat::Json => "json",
@@ -55,10 +57,20 @@ pub fn worker_command(
         }
         argv
     };
+    let environment = move |launch: Launch| {
+        let devices = visible.get(launch.slot as usize).cloned();
+        let variable = |devices| (OsString::from(VISIBLE_DEVICES), OsString::from(devices));
+        devices.map(variable).into_iter().collect()
+    };
     Ok(WorkerCommand {
         program: std::env::current_exe().context("cannot find this program's own path")?,
         args: Arc::new(arguments),
+        env: Arc::new(environment),
     })
+}
+
+fn visible_devices() -> Option<String> {
+    std::env::var(VISIBLE_DEVICES).ok()
 }
 
 /// The CPUs of the machine, or of the container's limit.

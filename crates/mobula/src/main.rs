@@ -5,6 +5,7 @@ mod args;
 mod banner;
 mod client;
 mod etcd;
+mod gpus;
 mod head;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;

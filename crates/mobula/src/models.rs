@@ -10,14 +10,18 @@ use crate::args::ModelsAction;
 pub async fn execute(action: ModelsAction) -> Result<()> {
     // File and network work of minutes: on a thread where it may block.
     tokio::task::spawn_blocking(move || match action {
-        ModelsAction::Fetch => fetch(),
+        ModelsAction::Fetch { runtime } => fetch(runtime),
         ModelsAction::List => list(),
     })
     .await?
 }
 
-fn fetch() -> Result<()> {
-    for dir in fetch::ensure_all(&Settings::from_process(), &Terminal::default())? {
+fn fetch(runtime: String) -> Result<()> {
+    let settings = Settings {
+        runtime,
+        ..Settings::from_process()
+    };
+    for dir in fetch::ensure_all(&settings, &Terminal::default())? {
         println!("{}", dir.display());
     }
     Ok(())
@@ -31,7 +35,10 @@ fn list() -> Result<()> {
             "not fetched"
         };
         let mebibytes = listed.entry.size() as f64 / (1024.0 * 1024.0);
-        let id = &listed.entry.id;
+        let id = match &listed.entry.variant {
+            Some(variant) => format!("{} ({variant})", listed.entry.id),
+            None => listed.entry.id.clone(),
+        };
         println!(
             "{state:<12} {mebibytes:>8.1} MiB  {id:<48} {}",
             listed.dir.display()

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use mobula_models::settings::RUNTIME_VARIABLE;
 use mobula_process::access::is_private;
 use mobula_process::admin::Readiness;
 use mobula_process::{ids, metrics, signals};
@@ -13,6 +14,7 @@ use tokio::runtime::Handle;
 
 use crate::access::credentials;
 use crate::args::WorkerArgs;
+use crate::gpus::{self, VISIBLE_DEVICES};
 use crate::telemetry::Telemetry;
 
 /// Hosts replicas, on the runtime that is given, until it is told to stop.
@@ -42,6 +44,13 @@ pub async fn run(args: WorkerArgs, replicas_on: Handle) -> Result<()> {
     if let Some(pod) = args.pod_uid {
         labels.insert(POD_UID_LABEL.to_owned(), pod);
     }
+    let mut env = crate::environment();
+    gpus::check_visible(args.gpus, env.get(VISIBLE_DEVICES).map(String::as_str))?;
+    if args.gpus > 0.0 {
+        // One library serves the whole process, also those replicas that ask for no GPU.
+        let variable = RUNTIME_VARIABLE.to_owned();
+        env.entry(variable).or_insert_with(|| "cuda".to_owned());
+    }
     let node_ip = args.node_ip.map(|ip| ip.to_string());
     let config = WorkerConfig {
         head: args.join,
@@ -60,7 +69,7 @@ pub async fn run(args: WorkerArgs, replicas_on: Handle) -> Result<()> {
         },
         labels,
         registry: crate::registry(),
-        env: crate::environment(),
+        env,
         metrics,
         replicas_on,
         shutdown,

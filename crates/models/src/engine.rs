@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 
 use crate::ModelError;
 use crate::batch::{Decision, Limits, Padded, Queue, Queued, Tokens, decide};
-use crate::metrics::BatchMetrics;
-use crate::ort::{Graph, OutputTensor, Session, SessionOptions, environment, give_back_memory};
+use crate::metrics::{BatchMetrics, SessionCount};
+use crate::ort::{Device, Graph, OutputTensor, Session, SessionOptions, give_back_memory, runtime};
 use crate::pool::Pooling;
 
 /// Rows that wait for an engine. Requests are admitted before they come here, so this is reached
@@ -55,6 +55,8 @@ pub struct EngineOptions {
     pub session: SessionOptions,
     /// Sessions side by side, each with its own thread.
     pub sessions: usize,
+    /// Where they compute, in turn.
+    pub devices: Vec<Device>,
     /// Fills short rows.
     pub pad_id: u32,
     /// Largest batch.
@@ -66,6 +68,7 @@ pub struct Engine {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     graph: Graph,
+    _counted: Vec<SessionCount>,
 }
 
 struct Shared {
@@ -109,7 +112,10 @@ impl Engine {
             .first()
             .map(|session| session.graph().clone())
             .ok_or(ModelError::Stopped)?;
+        let devices = options.devices.iter().cycle().take(sessions.len());
+        let counted = devices.map(|device| shared.metrics.session(*device));
         let mut engine = Engine {
+            _counted: counted.collect(),
             shared: shared.clone(),
             threads: Vec::new(),
             graph,
@@ -211,15 +217,17 @@ impl Drop for Engine {
 
 /// Loads every session on a thread of its own, so that two take as long as one.
 fn load_sessions(options: &EngineOptions) -> Result<Vec<Session>, ModelError> {
-    let environment = environment(&options.library)?;
-    let load = || -> Result<Session, ModelError> {
-        let mut session = Session::load(&environment, &options.session)?;
+    let runtime = runtime(&options.library)?;
+    let load = |device: Device| -> Result<Session, ModelError> {
+        let mut session = Session::load(&runtime, &options.session, device)?;
         warm_up(&mut session, options.pad_id, &options.session.graph)?;
         Ok(session)
     };
     let sessions = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..options.sessions.max(1))
-            .map(|_| scope.spawn(load))
+        let devices = options.devices.iter().copied().cycle();
+        let threads: Vec<_> = devices
+            .take(options.sessions.max(1))
+            .map(|device| scope.spawn(move || load(device)))
             .collect();
         let joined = threads.into_iter().map(|thread| {
             thread

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::ort::Device;
+
 /// A file of a model, or the runtime, could not be had.
 #[derive(Debug, Error)]
 pub enum FetchError {
@@ -12,12 +14,12 @@ pub enum FetchError {
     Lock(String),
     /// There is no runtime for this machine.
     #[error(
-        "no ONNX Runtime is locked for {platform}, only for {known}; \
-         set ORT_DYLIB_PATH to a libonnxruntime 1.31 or newer of your own"
+        "no ONNX Runtime is locked for {wanted}, only for {known}; MOBULA_RUNTIME chooses among \
+         those of a platform, ORT_DYLIB_PATH names a libonnxruntime 1.31 or newer of your own"
     )]
     Platform {
-        /// This machine.
-        platform: String,
+        /// This machine, and what was to be computed on.
+        wanted: String,
         /// Those that work.
         known: String,
     },
@@ -72,6 +74,14 @@ pub enum ModelError {
         /// Which one.
         path: PathBuf,
         /// What is wrong.
+        reason: String,
+    },
+    /// A GPU was asked for and cannot be used.
+    #[error("num_gpus gives this replica {device}, which cannot be used: {reason}")]
+    Gpu {
+        /// Which one.
+        device: Device,
+        /// What is missing, and what to do.
         reason: String,
     },
     /// A setting (environment, `args`, `user_config`) has a value that is not taken.

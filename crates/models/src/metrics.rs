@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Label, Unit};
 
+use crate::ort::Device;
+
 /// Requests that reached a model, by outcome-independent count.
 pub const INFERENCE_REQUESTS: &str = "rag8s_inference_requests_total";
 /// From the request's arrival at the replica to its answer.
@@ -20,6 +22,9 @@ pub const BATCH_UTILIZATION: &str = "ray_serve_batch_utilization_percent";
 pub const BATCH_QUEUE_LENGTH: &str = "ray_serve_batch_queue_length";
 /// Engine runs.
 pub const BATCHES_PROCESSED: &str = "ray_serve_batches_processed_total";
+
+/// Sessions that are loaded, by the device on which they compute.
+pub const SESSIONS: &str = "mobula_model_sessions";
 
 /// Tells the recorder what each metric is.
 pub fn describe() {
@@ -51,6 +56,7 @@ pub fn describe() {
     );
     describe_gauge!(BATCH_QUEUE_LENGTH, "Rows that wait for an engine.");
     describe_counter!(BATCHES_PROCESSED, "Engine runs.");
+    describe_gauge!(SESSIONS, "Sessions of a replica's model on a device.");
 }
 
 /// Where a metric comes from.
@@ -74,7 +80,11 @@ pub struct BatchMetrics {
     utilization: Histogram,
     queue: Gauge,
     batches: Counter,
+    labels: Vec<Label>,
 }
+
+/// A session that is counted as long as this lives.
+pub struct SessionCount(Gauge);
 
 /// Handles of one model's request metrics.
 pub struct RequestMetrics {
@@ -102,7 +112,16 @@ impl BatchMetrics {
             utilization: metrics::histogram!(BATCH_UTILIZATION, labels()),
             queue: metrics::gauge!(BATCH_QUEUE_LENGTH, labels()),
             batches: metrics::counter!(BATCHES_PROCESSED, labels()),
+            labels: labels(),
         }
+    }
+
+    pub(crate) fn session(&self, device: Device) -> SessionCount {
+        let mut labels = self.labels.clone();
+        labels.push(Label::new("device", device.to_string()));
+        let sessions = metrics::gauge!(SESSIONS, labels);
+        sessions.increment(1.0);
+        SessionCount(sessions)
     }
 
     pub(crate) fn queue_length(&self, rows: usize) {
@@ -120,6 +139,12 @@ impl BatchMetrics {
         self.size.record(rows as f64);
         self.execution.record(took.as_secs_f64() * 1e3);
         self.batches.increment(1);
+    }
+}
+
+impl Drop for SessionCount {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::engine::{Engine, EngineOptions, RowOutput, Want};
 use crate::fetch::{self, Progress};
 use crate::head::Head;
 use crate::metrics::{BatchMetrics, Origin};
-use crate::ort::SessionOptions;
+use crate::ort::{Device, SessionOptions};
 use crate::pool;
 use crate::resolve::{Choice, Resolved, Task, resolve};
 use crate::settings::Settings;
@@ -32,6 +32,8 @@ pub struct LoadOptions {
     pub task: Task,
     /// On how many threads.
     pub threads: Threads,
+    /// Where; several share the sessions.
+    pub devices: Vec<Device>,
     /// In which batches.
     pub limits: Limits,
     /// For its metrics.
@@ -75,6 +77,30 @@ impl Threads {
     }
 }
 
+// === impl LoadOptions ===
+
+impl LoadOptions {
+    fn tell(&self, model: &str, sessions: usize) {
+        let devices: Vec<String> = self.devices.iter().map(Device::to_string).collect();
+        let devices = devices.join(",");
+        let Origin {
+            application,
+            deployment,
+            replica,
+            ..
+        } = &self.origin;
+        tracing::info!(
+            application,
+            deployment,
+            replica,
+            model,
+            devices,
+            sessions,
+            "model is loaded"
+        );
+    }
+}
+
 // === impl TextModel ===
 
 impl TextModel {
@@ -99,15 +125,18 @@ impl TextModel {
                     reads_hidden,
                 },
                 sessions: options.threads.sessions,
+                devices: options.devices.clone(),
                 pad_id: 0,
                 limits: options.limits,
             };
-            let engine = Engine::start(&engine_options, BatchMetrics::new(&options.origin));
+            let metrics = BatchMetrics::new(&options.origin);
+            let engine = Engine::start(&engine_options, metrics);
             let panicked = |_| ModelError::Engine("loading the tokenizer panicked".to_owned());
             (tokenizer.join().map_err(panicked).flatten(), engine)
         });
         let (tokenizer, engine) = (tokenizer?, engine?);
         engine.set_pad_id(tokenizer.pad_id());
+        options.tell(&facts.name, engine.sessions());
         let width = engine.graph().width;
         let labels = match &head {
             Some(head) => head.labels.clone(),

@@ -13,6 +13,9 @@ pub type Env = BTreeMap<String, String>;
 /// The public model hub.
 const HUB_ENDPOINT_DEFAULT: &str = "https://huggingface.co";
 
+/// The variable that says which runtime a process loads: one for all replicas in it.
+pub const RUNTIME_VARIABLE: &str = "MOBULA_RUNTIME";
+
 /// Where models are and how to get them.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -28,6 +31,8 @@ pub struct Settings {
     pub offline: bool,
     /// `ORT_DYLIB_PATH`: the user's own runtime library.
     pub runtime_path: Option<PathBuf>,
+    /// `MOBULA_RUNTIME`: which of the locked runtimes, `cpu` (the default) or `cuda`.
+    pub runtime: String,
     /// `MOBULA_NPM`: the npm that packages are asked from; `npm` by default.
     pub npm: PathBuf,
     /// `MOBULA_PYTHON`: the Python whose pip packages are asked from; `python3` by default.
@@ -55,6 +60,7 @@ impl Settings {
             hub_token: value(env, "HF_TOKEN").map(|token| Secret(token.to_owned())),
             offline: flag(env, "MOBULA_OFFLINE") || flag(env, "HF_HUB_OFFLINE"),
             runtime_path: path(env, "ORT_DYLIB_PATH"),
+            runtime: value(env, RUNTIME_VARIABLE).unwrap_or("cpu").to_owned(),
             npm: path(env, "MOBULA_NPM").unwrap_or_else(|| PathBuf::from("npm")),
             python: path(env, "MOBULA_PYTHON").unwrap_or_else(|| PathBuf::from("python3")),
         }

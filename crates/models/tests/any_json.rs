@@ -100,6 +100,7 @@ async fn replicas() -> Vec<Box<dyn Replica>> {
             user_config: None,
             env: std::env::vars().collect(),
             num_cpus: 1.0,
+            gpus: Vec::new(),
             max_ongoing_requests: 64,
         };
         replicas.push((deployment.factory)(context).await.unwrap());

@@ -47,6 +47,7 @@ async fn replica(path: &str, deployment: &str, args: Value) -> Box<dyn Replica> 
         user_config: None,
         env: environment(),
         num_cpus: 1.0,
+        gpus: Vec::new(),
         max_ongoing_requests: 64,
     };
     let deployment = application.deployment(deployment).unwrap();

@@ -23,6 +23,7 @@ async fn one_call_leaves_every_metric_with_its_labels() {
         user_config: None,
         env: std::env::vars().collect(),
         num_cpus: 1.0,
+        gpus: Vec::new(),
         max_ongoing_requests: 64,
     };
     let replica = (application.deployments[0].factory)(context).await.unwrap();

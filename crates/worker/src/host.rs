@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use mobula_app::GpuShare;
 use mobula_proto::v1::{AssignedReplica, WorkerAssignment};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 
 use crate::assignment::{Change, Order, Told, diff};
 use crate::board::{Board, Hosted};
+use crate::gpus::Gpus;
 use crate::lifecycle::{Event, Phase};
 use crate::replica::{Builder, ReplicaActor, ReplicaArgs, ReplicaMsg};
 
@@ -29,12 +31,14 @@ pub(crate) struct Host;
 pub(crate) struct HostArgs {
     pub board: Arc<Board>,
     pub builder: Arc<Builder>,
+    pub gpus: Gpus,
 }
 
 pub(crate) struct Hosting {
     board: Arc<Board>,
     builder: Arc<Builder>,
     replicas: BTreeMap<String, (Told, Hosted)>,
+    gpus: Gpus,
     newest: Order,
     retiring: bool,
 }
@@ -53,6 +57,7 @@ impl Actor for Host {
             board: args.board,
             builder: args.builder,
             replicas: BTreeMap::new(),
+            gpus: args.gpus,
             newest: Order::default(),
             retiring: false,
         })
@@ -153,6 +158,7 @@ impl Hosting {
         let cell = self.board.cell(&assigned);
         let args = ReplicaArgs {
             cell: cell.clone(),
+            gpus: self.gpus_for(&assigned),
             assigned,
             builder: self.builder.clone(),
         };
@@ -169,6 +175,17 @@ impl Hosting {
             // It is missing in the report, so the head plans again.
             Err(error) => tracing::error!(replica = %id, %error, "replica actor did not start"),
         }
+    }
+
+    /// What has ended holds nothing any more, also while the head has not heard of its end.
+    fn gpus_for(&mut self, assigned: &AssignedReplica) -> Result<Vec<GpuShare>, String> {
+        let replicas = &self.replicas;
+        let lives = |id: &str| {
+            let found = replicas.get(id);
+            found.is_some_and(|(_, hosted)| hosted.cell.phase() != Phase::Stopped)
+        };
+        self.gpus.give_back(|id| !lives(id));
+        self.gpus.take(&assigned.replica_id, assigned.num_gpus)
     }
 
     fn stop(&mut self, id: &str) {

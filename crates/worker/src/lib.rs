@@ -6,7 +6,7 @@
 //! router --frames----->  data_plane -> gate (permit) -> the replica's actor -> the user's code
 //! ```
 //! The cores are pure: `assignment` (what has to change), `lifecycle` (a replica's phases),
-//! `health`, `backoff`. Everything else is a thin shell around them.
+//! `gpus`, `health`, `backoff`. Everything else is a thin shell around them.
 //!
 //! Not here: deciding what runs where and what replaces a failed replica (the head), choosing a
 //! replica for a request (the router), models (they are applications like any other).
@@ -18,6 +18,7 @@ mod board;
 mod data_plane;
 mod error;
 mod gate;
+mod gpus;
 mod health;
 mod host;
 mod lifecycle;

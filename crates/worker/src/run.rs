@@ -21,6 +21,7 @@ use crate::WorkerError;
 use crate::advertise::advertised;
 use crate::board::Board;
 use crate::data_plane::{DataPlane, serve};
+use crate::gpus::Gpus;
 use crate::host::{Host, HostArgs, HostMsg};
 use crate::lifecycle::Phase;
 use crate::replica::Builder;
@@ -157,6 +158,7 @@ async fn build(config: WorkerConfig) -> Result<Built, WorkerError> {
         .map_err(|error| WorkerError::Serve(error.to_string()))??;
     let data_addr = listener.local_addr()?;
     let advertised = advertised(&data_addr, advertise_addr, &node_ip);
+    let gpus = Gpus::of(capacity.gpus);
     let identity = Identity {
         worker_id,
         node_id,
@@ -171,6 +173,7 @@ async fn build(config: WorkerConfig) -> Result<Built, WorkerError> {
     let host_args = HostArgs {
         board: board.clone(),
         builder,
+        gpus,
     };
     let hosting = replicas_on.spawn(Actor::spawn(None, Host, host_args));
     let (host, host_task) = hosting

@@ -56,6 +56,8 @@ pub struct WorkerCommand {
     pub program: PathBuf,
     /// The arguments of one start.
     pub args: Arc<dyn Fn(Launch) -> Vec<OsString> + Send + Sync>,
+    /// What the environment of one start has beside this process's own.
+    pub env: Arc<dyn Fn(Launch) -> Vec<(OsString, OsString)> + Send + Sync>,
 }
 
 /// Starts worker processes and keeps them.
@@ -182,6 +184,7 @@ impl Keeper {
         };
         Command::new(&self.command.program)
             .args((self.command.args)(launch))
+            .envs((self.command.env)(launch))
             .stdin(Stdio::null())
             // Ctrl-C in a terminal reaches the head alone, which then ends its workers in order.
             .process_group(0)
@@ -254,6 +257,7 @@ mod tests {
                     launch.restarts.to_string().into(),
                 ]
             }),
+            env: Arc::new(|_| Vec::new()),
         }
     }
 

@@ -180,6 +180,7 @@ impl From<ModelError> for Problem {
             ModelError::Engine(_)
             | ModelError::Fetch(_)
             | ModelError::BadFile { .. }
+            | ModelError::Gpu { .. }
             | ModelError::Setting(_) => Problem::Backend(text),
         }
     }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::api::ServiceOptions;
 use crate::batch::Limits;
 use crate::model::Threads;
+use crate::ort::Device;
 use crate::resolve::{Choice, Task};
 use crate::settings::{Env, value};
 
@@ -19,6 +20,9 @@ const BATCH_ROWS_DEFAULT: usize = 32;
 /// Tokens of a batch where nobody says: eight rows of a usual length. Larger batches are slower
 /// on a processor, since they leave its caches.
 const BATCH_TOKENS_DEFAULT: usize = 512;
+/// The same on a GPU, which is idle between small batches.
+const GPU_BATCH_ROWS_DEFAULT: usize = 128;
+const GPU_BATCH_TOKENS_DEFAULT: usize = 8192;
 /// More would only pay padding for fewer calls of the runtime.
 const PADDING_PERCENT_MAX: usize = 10;
 /// A batch beyond this gains nothing and takes seconds.
@@ -68,6 +72,7 @@ pub(super) struct Wishes {
 pub(super) struct Plan {
     pub choice: Choice,
     pub threads: Threads,
+    pub devices: Vec<Device>,
     pub limits: Limits,
     pub service: ServiceOptions,
 }
@@ -76,9 +81,31 @@ pub(super) struct Plan {
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub num_cpus: f64,
+    /// Devices by their number; none: it computes on the processor.
+    pub gpus: Vec<u32>,
     pub machine_cpus: usize,
     pub calls_max: u32,
     pub siblings: Vec<String>,
+}
+
+// === impl Place ===
+
+impl Place {
+    fn devices(&self) -> Vec<Device> {
+        if self.gpus.is_empty() {
+            return vec![Device::Cpu];
+        }
+        self.gpus.iter().copied().map(Device::Cuda).collect()
+    }
+
+    /// Every GPU has a session.
+    fn threads(&self, per_session: Option<usize>) -> Threads {
+        let threads = Threads::of(self.num_cpus, per_session, self.machine_cpus);
+        Threads {
+            sessions: threads.sessions.max(self.gpus.len()),
+            ..threads
+        }
+    }
 }
 
 // === impl Role ===
@@ -224,8 +251,12 @@ impl Wishes {
     /// Everything that was not said by its default.
     pub fn plan(self, role: Role, place: &Place) -> Result<Plan, String> {
         self.check()?;
-        let rows_max = self.max_batch_size.unwrap_or(BATCH_ROWS_DEFAULT);
-        let tokens_max = self.max_batch_tokens.unwrap_or(BATCH_TOKENS_DEFAULT);
+        let (rows_default, tokens_default) = match place.gpus.is_empty() {
+            true => (BATCH_ROWS_DEFAULT, BATCH_TOKENS_DEFAULT),
+            false => (GPU_BATCH_ROWS_DEFAULT, GPU_BATCH_TOKENS_DEFAULT),
+        };
+        let rows_max = self.max_batch_size.unwrap_or(rows_default);
+        let tokens_max = self.max_batch_tokens.unwrap_or(tokens_default);
         let wait = Duration::from_secs_f64(self.batch_wait_timeout_s.unwrap_or(0.0));
         Ok(Plan {
             choice: Choice {
@@ -234,7 +265,8 @@ impl Wishes {
                     .unwrap_or_else(|| role.model_default().to_owned()),
                 graph: self.onnx_path.map(PathBuf::from),
             },
-            threads: Threads::of(place.num_cpus, self.num_threads, place.machine_cpus),
+            threads: place.threads(self.num_threads),
+            devices: place.devices(),
             limits: Limits {
                 rows_max,
                 tokens_max,
@@ -263,6 +295,7 @@ mod tests {
     fn place() -> Place {
         Place {
             num_cpus: 2.0,
+            gpus: Vec::new(),
             machine_cpus: 2,
             calls_max: 64,
             siblings: Vec::new(),

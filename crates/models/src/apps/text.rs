@@ -67,6 +67,7 @@ impl TextReplica {
         let (base, user) = read().map_err(StartError)?;
         let place = Place {
             num_cpus: context.num_cpus,
+            gpus: context.gpus.iter().map(|gpu| gpu.device).collect(),
             machine_cpus: std::thread::available_parallelism().map_or(1, usize::from),
             calls_max: context.max_ongoing_requests,
             siblings: siblings(role, part, &context),
@@ -160,6 +161,7 @@ async fn load(
         choice: plan.choice.clone(),
         task: role.task(),
         threads: plan.threads,
+        devices: plan.devices.clone(),
         limits: plan.limits,
         origin,
     };

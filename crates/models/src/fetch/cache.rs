@@ -42,6 +42,7 @@ impl Cache {
     pub fn entry_dir(&self, entry: &Entry) -> PathBuf {
         let group = match entry.kind {
             Kind::Model => self.root.join("models").join(flat(&entry.id)),
+            // The digest alone tells variants apart.
             Kind::Runtime => self.root.join("runtime").join(format!(
                 "{}-{}-{}",
                 entry.id,

@@ -58,6 +58,8 @@ pub struct Entry {
     pub platform: Option<String>,
     /// The runtime's version; models have none.
     pub version: Option<String>,
+    /// What the runtime computes on: `cpu`, or `cuda` as well; models have none.
+    pub variant: Option<String>,
     /// What a model is for.
     pub task: Option<Task>,
     /// One line for a listing.
@@ -185,19 +187,22 @@ impl Lock {
             .filter(|entry| entry.kind == Kind::Model)
     }
 
-    /// The runtime for a platform such as `linux-x86_64`.
-    pub fn runtime(&self, platform: &str) -> Result<&Entry, FetchError> {
+    /// The runtime for a platform such as `linux-x86_64` that computes on `variant`.
+    pub fn runtime(&self, platform: &str, variant: &str) -> Result<&Entry, FetchError> {
         let runtimes = || {
             self.entries
                 .iter()
                 .filter(|entry| entry.kind == Kind::Runtime)
         };
         runtimes()
-            .find(|entry| entry.platform.as_deref() == Some(platform))
+            .find(|entry| {
+                entry.platform.as_deref() == Some(platform)
+                    && entry.variant.as_deref() == Some(variant)
+            })
             .ok_or_else(|| FetchError::Platform {
-                platform: platform.to_owned(),
+                wanted: format!("{platform} ({variant})"),
                 known: runtimes()
-                    .filter_map(|entry| entry.platform.clone())
+                    .filter_map(Entry::runs_on)
                     .collect::<Vec<_>>()
                     .join(", "),
             })
@@ -214,6 +219,12 @@ impl Entry {
         let mut digest = crate::fetch::hash::hex_of(hashes.collect::<Vec<_>>().join("\n"));
         digest.truncate(12);
         digest
+    }
+
+    /// A runtime's `linux-x86_64 (cpu)`.
+    fn runs_on(&self) -> Option<String> {
+        let (platform, variant) = (self.platform.as_ref()?, self.variant.as_ref()?);
+        Some(format!("{platform} ({variant})"))
     }
 
     /// Bytes of all files.
@@ -296,13 +307,41 @@ mod tests {
     fn a_platform_without_a_runtime_is_told_which_ones_have() {
         let error = Lock::embedded()
             .unwrap()
-            .runtime("windows-x86_64")
+            .runtime("windows-x86_64", "cpu")
             .unwrap_err();
         let text = error.to_string();
         assert!(
-            text.contains("windows-x86_64") && text.contains("linux-x86_64"),
+            text.contains("windows-x86_64 (cpu)") && text.contains("linux-x86_64 (cpu)"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_variant_that_does_not_exist_is_told_which_ones_do() {
+        let lock = Lock::embedded().unwrap();
+        let error = lock.runtime("linux-x86_64", "rocm").unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("linux-x86_64 (rocm)"), "{text}");
+        assert!(text.contains("linux-x86_64 (cuda)"), "{text}");
+    }
+
+    #[test]
+    fn both_runtimes_are_of_one_version_and_cuda_brings_its_provider() {
+        let lock = Lock::embedded().unwrap();
+        let [cpu, cuda] = ["cpu", "cuda"].map(|v| lock.runtime("linux-x86_64", v).unwrap());
+        assert_eq!(cpu.version, cuda.version);
+        assert_ne!(cpu.digest(), cuda.digest());
+        assert_eq!(
+            cpu.files[0].name, cuda.files[0].name,
+            "the library comes first"
+        );
+        let providers: Vec<&str> = cuda.files[1..].iter().map(|f| f.name.as_str()).collect();
+        // The library looks for them beside itself, under these names.
+        let wanted = [
+            "libonnxruntime_providers_cuda.so",
+            "libonnxruntime_providers_shared.so",
+        ];
+        assert_eq!(providers, wanted);
     }
 
     #[test]

@@ -63,7 +63,11 @@ pub fn ensure_all(
     let lock = Lock::embedded()?;
     let mut dirs = Vec::new();
     if settings.runtime_path.is_none() {
-        dirs.push(ensure(settings, lock.runtime(&platform())?, progress)?);
+        dirs.push(ensure(
+            settings,
+            lock.runtime(&platform(), &settings.runtime)?,
+            progress,
+        )?);
     }
     for entry in lock.models().filter(|entry| entry.default) {
         dirs.push(ensure(settings, entry, progress)?);
@@ -77,7 +81,7 @@ pub fn ensure_runtime(settings: &Settings, progress: &dyn Progress) -> Result<Pa
         return Ok(path.clone());
     }
     let lock = Lock::embedded()?;
-    let entry = lock.runtime(&platform())?;
+    let entry = lock.runtime(&platform(), &settings.runtime)?;
     let dir = ensure(settings, entry, progress)?;
     let library = entry.files.first().map(|file| dir.join(&file.name));
     library.ok_or_else(|| FetchError::Lock("the runtime has no file".to_owned()))

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
-use ort::environment::Environment;
+use ort::session::builder::SessionBuilder;
 use ort::session::{Session as OrtSession, SessionInputValue};
 use ort::value::{DynValue, TensorElementType, TensorRef, ValueType};
 
+use super::placed::{Placed, RECORD_KEY};
+use super::{Device, Runtime};
 use crate::ModelError;
 use crate::batch::Padded;
 
@@ -64,13 +66,33 @@ pub struct OutputTensor<'a> {
 // === impl Session ===
 
 impl Session {
-    /// Loads a graph.
-    pub fn load(environment: &Environment, options: &SessionOptions) -> Result<Self, ModelError> {
+    /// Loads a graph to compute on a device.
+    pub fn load(
+        runtime: &Runtime,
+        options: &SessionOptions,
+        device: Device,
+    ) -> Result<Self, ModelError> {
         let bad = |reason: String| ModelError::BadFile {
             path: options.graph.clone(),
             reason,
         };
-        let session = build(environment, options).map_err(|error| bad(error.to_string()))?;
+        let mut builder = builder(runtime, options).map_err(|error| bad(error.to_string()))?;
+        device.register(&mut builder, &runtime.library)?;
+        if device != Device::Cpu {
+            let recorded = builder.with_config_entry(RECORD_KEY, "1");
+            builder = recorded.map_err(|error| bad(error.to_string()))?;
+        }
+        let session = builder.commit_from_file(&options.graph);
+        let session = session.map_err(|error| match error.to_string() {
+            // The provider meets the device only here.
+            text if device != Device::Cpu && text.contains("CU") => {
+                device.failed(&runtime.library, &text)
+            }
+            text => bad(text),
+        })?;
+        if device != Device::Cpu {
+            check_placed(&session, options, device)?;
+        }
         let graph = Graph::of(&session, options.reads_hidden).map_err(bad)?;
         Ok(Session { session, graph })
     }
@@ -108,14 +130,29 @@ impl Session {
     }
 }
 
-fn build(environment: &Environment, options: &SessionOptions) -> ort::Result<OrtSession> {
-    OrtSession::builder(environment)?
+fn builder(runtime: &Runtime, options: &SessionOptions) -> ort::Result<SessionBuilder> {
+    Ok(OrtSession::builder(&runtime.environment)?
         .with_intra_threads(options.intra_threads.max(1))?
         // A waiting pool that spins takes the processor from the sessions beside it.
         .with_intra_op_spinning(false)?
         // Patterns are kept for each shape, and here every batch may have another one.
-        .with_memory_pattern(false)?
-        .commit_from_file(&options.graph)
+        .with_memory_pattern(false)?)
+}
+
+/// The runtime gives the processor what the device has no kernel for: said, and refused where
+/// that is most of the work.
+fn check_placed(
+    session: &OrtSession,
+    options: &SessionOptions,
+    device: Device,
+) -> Result<(), ModelError> {
+    let placed = Placed::of(session).map_err(engine)?;
+    let (on_device, on_processor) = placed.counts();
+    let graph = options.graph.display();
+    tracing::info!(%graph, %device, on_device, on_processor, "operators of the graph are placed");
+    placed
+        .check()
+        .map_err(|reason| ModelError::Gpu { device, reason })
 }
 
 fn engine(error: ort::Error) -> ModelError {

@@ -49,6 +49,7 @@ async fn host() -> (Arc<Board>, ActorRef<HostMsg>) {
             registry,
             env: BTreeMap::new(),
         }),
+        gpus: Gpus::of(1.0),
     };
     let (host, _) = Actor::spawn(None, Host, args).await.unwrap();
     (board, host)

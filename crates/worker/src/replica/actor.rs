@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mobula_app::{Leave, Replica};
+use mobula_app::{GpuShare, Leave, Replica};
 use mobula_proto::v1::AssignedReplica;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
@@ -48,6 +48,8 @@ pub(crate) struct ReplicaArgs {
     pub cell: Arc<Cell>,
     pub assigned: AssignedReplica,
     pub builder: Arc<Builder>,
+    /// What it gets of the worker's GPUs, or why it cannot have what it asks for.
+    pub gpus: Result<Vec<GpuShare>, String>,
 }
 
 pub(crate) struct ReplicaOwner {
@@ -88,7 +90,10 @@ impl Actor for ReplicaActor {
             limits: watch::Sender::new(limits.clone()),
         };
         owner.beside.spawn(async move {
-            let started = start(args.builder, args.assigned, limits.health_check_timeout).await;
+            let started = match args.gpus {
+                Ok(gpus) => start(args.builder, args.assigned, gpus).await,
+                Err(text) => Err(text),
+            };
             // An actor that is gone does not want the replica any more.
             let _ = myself.cast(ReplicaMsg::Constructed(started));
         });

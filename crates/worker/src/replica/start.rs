@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mobula_app::{BuildContext, Registry, Replica, ReplicaContext, ReplicaFactory};
+use mobula_app::{BuildContext, GpuShare, Registry, Replica, ReplicaContext, ReplicaFactory};
 use mobula_proto::v1::AssignedReplica;
 use serde_json::{Map, Value};
 
 use super::blocking::aside;
 use super::{panic_text, unpanicked};
-use crate::assignment::UserConfig;
+use crate::assignment::{Limits, UserConfig};
 
 /// What it takes to construct any replica in this process.
 pub(crate) struct Builder {
@@ -25,21 +25,21 @@ pub(crate) struct Builder {
 pub(crate) async fn start(
     builder: Arc<Builder>,
     assigned: AssignedReplica,
-    health_check_timeout: Duration,
+    gpus: Vec<GpuShare>,
 ) -> Result<Arc<dyn Replica>, String> {
     // Most models are loaded by code that blocks.
-    let starting =
-        aside(move || unpanicked(start_unprotected(builder, assigned, health_check_timeout)));
+    let starting = aside(move || unpanicked(start_unprotected(builder, assigned, gpus)));
     starting.await.map_err(|error| error.to_string())??
 }
 
 async fn start_unprotected(
     builder: Arc<Builder>,
     assigned: AssignedReplica,
-    health_check_timeout: Duration,
+    gpus: Vec<GpuShare>,
 ) -> Result<Arc<dyn Replica>, String> {
     let config = UserConfig::of(&assigned);
-    let (factory, context) = build(builder, assigned).await?;
+    let health_check_timeout = Limits::of(&assigned).health_check_timeout;
+    let (factory, context) = build(builder, assigned, gpus).await?;
     let replica: Arc<dyn Replica> = factory(context)
         .await
         .map_err(|error| error.to_string())?
@@ -80,8 +80,10 @@ pub(crate) async fn check_health(replica: &dyn Replica, limit: Duration) -> Resu
 async fn build(
     builder: Arc<Builder>,
     assigned: AssignedReplica,
+    gpus: Vec<GpuShare>,
 ) -> Result<(ReplicaFactory, ReplicaContext), String> {
-    let built = tokio::task::spawn_blocking(move || build_blocking(&builder, assigned)).await;
+    let building = move || build_blocking(&builder, assigned, gpus);
+    let built = tokio::task::spawn_blocking(building).await;
     match built {
         Ok(result) => result,
         Err(error) if error.is_panic() => Err(format!(
@@ -95,6 +97,7 @@ async fn build(
 fn build_blocking(
     builder: &Builder,
     assigned: AssignedReplica,
+    gpus: Vec<GpuShare>,
 ) -> Result<(ReplicaFactory, ReplicaContext), String> {
     let args = args(&assigned.args_json)?;
     let mut env = builder.env.clone();
@@ -127,6 +130,7 @@ fn build_blocking(
         user_config,
         env: context.env,
         num_cpus: assigned.num_cpus,
+        gpus,
         max_ongoing_requests: assigned.max_ongoing_requests.max(1),
     };
     Ok((deployment.factory.clone(), replica_context))

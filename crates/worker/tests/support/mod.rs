@@ -170,5 +170,6 @@ pub fn replica(id: &str, deployment: &str) -> AssignedReplica {
         health_check_period_s: 10.0,
         health_check_timeout_s: 5.0,
         route_prefix: "/".to_owned(),
+        num_gpus: 0.0,
     }
 }
