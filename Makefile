@@ -4,7 +4,7 @@ CARGO ?= cargo
 BIN := target/release/mobula
 export MOBULA_BIN := $(CURDIR)/$(BIN)
 
-.PHONY: help run test build check unit chart e2e test-kubernetes test-node test-compat sim fuzz chaos soak loadtest bench h2spec fmt models
+.PHONY: help run test build check unit chart e2e test-kubernetes test-node test-gpu test-compat sim fuzz chaos soak loadtest bench h2spec fmt models
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ test-kubernetes: ## Worker pods on a real control plane only
 
 test-node: ## The chart and the image on a real kubelet and containerd; needs root, leaves nothing behind
 	scripts/test.sh node
+
+test-gpu: ## The built-in applications on an NVIDIA GPU; fails where there is none
+	scripts/test.sh gpu
 
 test-compat: ## Older releases of Ray's own client; installs each of them
 	scripts/test.sh compat

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# All tests, or one part: check | unit | chart | e2e | kubernetes. By themselves only: compat, which installs
-# older Rays (hundreds of megabytes each), and node, which needs root. The last line counts what ran:
+# All tests, or one part: check | unit | chart | e2e | kubernetes. By themselves only: compat, which
+# installs older Rays (hundreds of megabytes each), node, which needs root, and gpu, which needs one.
+# The last line counts what ran:
 #   mobula: N passed, N failed
 # A part that cannot run counts as a failure and says why.
 set -uo pipefail
@@ -76,6 +77,15 @@ node() {
   step "on a real node" tests/node/run.sh "$venv/bin/pytest" tests/node -q --tb=short
 }
 
+gpu() {
+  export MOBULA_BIN="$PWD/target/release/mobula"
+  step "release build" cargo build --release --locked -p mobula || return
+  step "models" "$MOBULA_BIN" models fetch --runtime cuda || return
+  local venv
+  venv="$(tests/setup.sh)" || { echo "FAILED: tests/setup.sh"; broken=$((broken + 1)); return; }
+  step "on a GPU" "$venv/bin/pytest" tests/gpu -q --tb=short
+}
+
 compat() {
   export MOBULA_BIN="$PWD/target/release/mobula"
   step "release build" cargo build --release --locked -p mobula || return
@@ -89,8 +99,8 @@ compat() {
 scripts/require.sh cargo python3 || { echo "0 passed, 1 failed"; exit 1; }
 case "$part" in
   all) check; unit; chart; e2e; kubernetes ;;
-  check | unit | chart | e2e | kubernetes | node | compat) "$part" ;;
-  *) echo "usage: scripts/test.sh [check|unit|chart|e2e|kubernetes|node|compat]" >&2; exit 2 ;;
+  check | unit | chart | e2e | kubernetes | node | gpu | compat) "$part" ;;
+  *) echo "usage: scripts/test.sh [check|unit|chart|e2e|kubernetes|node|gpu|compat]" >&2; exit 2 ;;
 esac
 
 # cargo: "test result: ok. 12 passed; 0 failed; …"; pytest: "3 failed, 40 passed in 9.1s".

@@ -4,12 +4,13 @@
 #
 #   rootfs.sh OUT BINARY ONNXRUNTIME [MODELS]
 #
-# OUT: a folder that is not there yet. MODELS: the `models` folder of a cache, to be part of the
-# image. LIBS=base leaves out the C library and the certificates, for a base image that has them.
+# OUT: a folder that is not there yet. ONNXRUNTIME: the library; providers beside it (CUDA's) come
+# along. MODELS: the `models` folder of a cache, to be part of the image. LIBS=base leaves out the C
+# library and the certificates, for a base image that has them.
 # The Dockerfile runs this, and so does the test that starts Mobula from its result.
 set -euo pipefail
 
-[ $# -ge 3 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 3 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 out="$1" binary="$2" onnxruntime="$3" models="${4:-}"
 user=10001
 [ ! -e "$out" ] || { echo "rootfs.sh: $out is there already" >&2; exit 1; }
@@ -18,6 +19,10 @@ install -d -m 755 "$out" "$out"/{dev,etc/ssl/certs,proc,usr/lib,usr/local/bin,va
 install -d -m 1777 "$out/tmp"
 install -m 755 "$binary" "$out/usr/local/bin/mobula"
 install -m 644 "$onnxruntime" "$out/usr/lib/libonnxruntime.so"
+for provider in "$(dirname "$onnxruntime")"/libonnxruntime_providers_*.so; do
+  # Their own libraries are the base's.
+  [ ! -f "$provider" ] || install -m 644 "$provider" "$out/usr/lib/"
+done
 
 libraries() { # what the loader finds for a file, the loader itself included
   ldd "$1" | grep -oE '/[^ ]+' | sort -u

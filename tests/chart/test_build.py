@@ -64,3 +64,16 @@ def test_what_is_not_pushed_is_not_signed(tmp_path: Path) -> None:
     done, calls = built(tmp_path, "mobula", "1", SIGN="1", PUSH="0")
     assert done.returncode == 2 and calls == []
     assert "PUSH=0 is not allowed" in done.stderr
+
+
+def test_the_gpu_variant_has_its_runtime_and_a_base_with_cuda(tmp_path: Path) -> None:
+    done, [call] = built(tmp_path, "mobula", "1-gpu", GPU="1")
+    assert done.returncode == 0, done.stderr
+    for part in ("RUNTIME=cuda", "BASE=nvidia/cuda:13", "cudnn-runtime", "LIBS=base"):
+        assert part in call
+    (tmp_path / "calls").unlink()
+    _, [call] = built(tmp_path, "mobula", "1-gpu", GPU="1", BASE="registry.example/cuda:13")
+    assert "BASE=registry.example/cuda:13" in call
+    (tmp_path / "calls").unlink()
+    _, [call] = built(tmp_path, "mobula", "1")
+    assert "RUNTIME" not in call and "BASE" not in call

@@ -35,10 +35,16 @@ def cache() -> Path:
     return Path(env.get("MOBULA_CACHE") or f"{base}/mobula")
 
 
+def runtime() -> Path:
+    """The newest one in the cache that computes on processors only."""
+    found = sorted(cache().glob("runtime/onnxruntime-*/*/libonnxruntime.so.*"))
+    return [path for path in found if not list(path.parent.glob("*_providers_*"))][-1]
+
+
 @pytest.fixture(scope="module")
 def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("image") / "rootfs"
-    [library] = sorted(cache().glob("runtime/onnxruntime-*/*/libonnxruntime.so.*"))[-1:]
+    library = runtime()
     subprocess.run([DOCKER / "rootfs.sh", root, os.environ["MOBULA_BIN"], library], check=True)
     return root
 
@@ -112,7 +118,7 @@ def test_nothing_is_in_it_that_can_be_run_but_mobula(rootfs: Path) -> None:
 
 def test_on_another_base_it_brings_only_what_is_mobulas(tmp_path: Path) -> None:
     root = tmp_path / "rootfs"
-    [library] = sorted(cache().glob("runtime/onnxruntime-*/*/libonnxruntime.so.*"))[-1:]
+    library = runtime()
     models = tmp_path / "models"
     (models / "some--model").mkdir(parents=True)
     (models / "some--model" / "model.onnx").write_bytes(b"weights")
@@ -124,6 +130,22 @@ def test_on_another_base_it_brings_only_what_is_mobulas(tmp_path: Path) -> None:
         "usr/lib/libonnxruntime.so",
         "var/cache/mobula/models/some--model/model.onnx",
     }
+
+
+def test_providers_of_the_runtime_come_along(tmp_path: Path) -> None:
+    folder = tmp_path / "runtime"
+    folder.mkdir()
+    for name in ("libonnxruntime.so.1.31.1", "libonnxruntime_providers_cuda.so"):
+        (folder / name).write_bytes(name.encode())
+    root = tmp_path / "rootfs"
+    library = folder / "libonnxruntime.so.1.31.1"
+    command = [DOCKER / "rootfs.sh", root, os.environ["MOBULA_BIN"], library]
+    subprocess.run(command, check=True, env={**os.environ, "LIBS": "base"})
+    # The library looks for them in its own folder.
+    assert sorted(path.name for path in (root / "usr/lib").iterdir()) == [
+        "libonnxruntime.so",
+        "libonnxruntime_providers_cuda.so",
+    ]
 
 
 def test_the_binary_says_its_version(rootfs: Path) -> None:

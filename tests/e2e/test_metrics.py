@@ -42,6 +42,7 @@ CONTROLLER: dict[str, set[str]] = {
 MODELS: dict[str, set[str]] = {
     "rag8s_inference_requests_total": {"model"},
     "rag8s_inference_latency_seconds_bucket": {"model"},
+    "mobula_model_sessions": {"application", "deployment", "replica", "device"},
 }
 RUNNING, HEALTHY, PROXY_HEALTHY = 6, 6, 2
 

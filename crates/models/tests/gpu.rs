@@ -18,7 +18,8 @@ async fn start(env: &[(&str, &str)]) -> Result<(), String> {
         env: environment.clone(),
         ..BuildContext::default()
     };
-    let application = registry.build("mobula.apps:embedder", &build).unwrap();
+    let built = registry.build("mobula.apps:embedder", &build);
+    let application = built.map_err(|error| error.to_string())?;
     let context = ReplicaContext {
         application: "app".to_owned(),
         deployment: "Embedder".to_owned(),
@@ -33,7 +34,7 @@ async fn start(env: &[(&str, &str)]) -> Result<(), String> {
         }],
         max_ongoing_requests: 64,
     };
-    let deployment = application.deployment("Embedder").unwrap();
+    let deployment = application.deployment("Embedder").ok_or("no Embedder")?;
     let started = (deployment.factory)(context).await;
     started.map(|_| ()).map_err(|error| error.to_string())
 }

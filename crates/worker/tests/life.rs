@@ -352,3 +352,41 @@ async fn code_that_blocks_holds_up_no_report_and_others_only_until_it_was_seen()
     assert_eq!(third.answer().await.text(), "blocked");
     replicas_on.shutdown_background();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_hear_which_gpus_are_theirs_and_one_without_room_fails_until_there_is() {
+    let mut house = House::start().await;
+    let asks = |id: &str, num_gpus: f64| AssignedReplica {
+        num_gpus,
+        ..replica(id, "Echo")
+    };
+    let mut wanted = vec![asks("a", 0.6), asks("b", 0.6), asks("c", 0.0)];
+    house.assign(wanted.clone()).await;
+    let router = house.router().await;
+    for (id, gpus) in [
+        ("a", "[GpuShare { device: 0, share: 0.6 }]"),
+        ("b", "[GpuShare { device: 1, share: 0.6 }]"),
+        ("c", "[]"),
+    ] {
+        house.reaches(id, ReplicaState::Running).await;
+        let answer = router.get(id, "/gpus").await.answer().await;
+        assert_eq!(answer.text(), gpus, "{id}");
+    }
+    wanted.push(asks("d", 0.6));
+    house.assign(wanted.clone()).await;
+    let failed = house.reaches("d", ReplicaState::Failed).await;
+    assert!(
+        failed.message.contains("free are 0.4 of 0, 0.4 of 1"),
+        "{}",
+        failed.message
+    );
+    // The device of one that has ended is free at once.
+    wanted.retain(|replica| replica.replica_id != "a" && replica.replica_id != "d");
+    house.assign(wanted.clone()).await;
+    house.reaches("a", ReplicaState::Stopped).await;
+    wanted.push(asks("e", 1.0));
+    house.assign(wanted).await;
+    house.reaches("e", ReplicaState::Running).await;
+    let answer = router.get("e", "/gpus").await.answer().await;
+    assert_eq!(answer.text(), "[GpuShare { device: 0, share: 1.0 }]");
+}

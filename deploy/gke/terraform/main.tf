@@ -113,8 +113,9 @@ resource "google_container_node_pool" "gpu" {
     guest_accelerator {
       type  = var.gpu_type
       count = 1
+      # CUDA 13 of the image's GPU variant wants driver 580 or newer.
       gpu_driver_installation_config {
-        gpu_driver_version = "DEFAULT"
+        gpu_driver_version = "LATEST"
       }
     }
     taint {

@@ -30,7 +30,15 @@ def binary() -> str:
 class Server:
     """One `mobula run`, with its workers."""
 
-    def __init__(self, folder: Path, *, num_cpus: float = 16, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        num_cpus: float = 16,
+        num_gpus: float = 0,
+        workers: int | None = None,
+        environ: dict[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self.state_dir = folder / "state"
         self.log_path = folder / "mobula.log"
@@ -39,7 +47,9 @@ class Server:
         self.admin = f"http://127.0.0.1:{self.admin_port}"
         self.grpc_target = f"127.0.0.1:{self.grpc_port}"
         self.num_cpus = num_cpus
+        self.num_gpus = num_gpus
         self.workers = workers
+        self.environ = environ or {}
         self.mark = uuid.uuid4().hex
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -58,13 +68,15 @@ class Server:
             command.append(str(path))
         command += ["--admin-addr", f"127.0.0.1:{self.admin_port}"]
         command += ["--state-dir", str(self.state_dir), "--num-cpus", str(self.num_cpus)]
+        if self.num_gpus:
+            command += ["--num-gpus", str(self.num_gpus)]
         if self.workers is not None:
             command += ["--workers", str(self.workers)]
         return command
 
     def spawn(self, config: Json | None = None) -> subprocess.Popen[bytes]:
         """Starts the process and waits for nothing."""
-        environ = {**os.environ, processes.MARK: self.mark}
+        environ = {**os.environ, **self.environ, processes.MARK: self.mark}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command(config), stdout=log, stderr=subprocess.STDOUT, env=environ
@@ -123,6 +135,10 @@ class Server:
             processes.kill_9(pid)
         if self.process is not None:
             self.process.wait(10)
+
+    def wait_log(self, text: str) -> None:
+        """It has printed that."""
+        wait_until(lambda: text in self.log_tail(), f"'{text}' in the log", START_TIMEOUT_S)
 
     def pids(self) -> list[int]:
         """Every living process of this server."""

@@ -130,6 +130,7 @@ impl Replica for Echo {
                 "{} {} {}",
                 self.context.args, self.context.env["GREETING"], self.context.replica_id
             ))),
+            "/gpus" => Ok(Response::text(format!("{:?}", self.context.gpus))),
             path => Ok(Response::text(format!("{} {path}", request.method))),
         }
     }

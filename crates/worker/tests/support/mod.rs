@@ -77,6 +77,7 @@ impl House {
             node_ip: "127.0.0.1".to_owned(),
             capacity: Resources {
                 cpus: 2.0,
+                gpus: 2.0,
                 ..Resources::default()
             },
             labels: BTreeMap::from([("zone".to_owned(), "a".to_owned())]),

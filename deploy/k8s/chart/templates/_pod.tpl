@@ -44,10 +44,16 @@ topologySpreadConstraints:
 {{- end }}
 {{- end }}
 
-{{/* Image and security of a container with our binary. Takes root. */}}
+{{/* Image and security of a container with our binary. Takes root, and "pod": a worker group may
+   have an image of its own. A tag of its own is not overruled by everybody's digest. */}}
 {{- define "mobula.container" -}}
-image: {{ include "mobula.image" (dict "root" .root "image" .root.Values.image "tag" .root.Chart.AppVersion) | quote }}
-imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+{{- $own := get (.pod | default dict) "image" | default dict }}
+{{- $image := mergeOverwrite (deepCopy .root.Values.image) (deepCopy $own) }}
+{{- if and $own.tag (not $own.digest) }}
+{{- $image = set $image "digest" "" }}
+{{- end }}
+image: {{ include "mobula.image" (dict "root" .root "image" $image "tag" .root.Chart.AppVersion) | quote }}
+imagePullPolicy: {{ $image.pullPolicy }}
 securityContext:
   {{- toYaml .root.Values.containerSecurityContext | nindent 2 }}
 {{- end }}

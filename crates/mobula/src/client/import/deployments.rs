@@ -206,7 +206,7 @@ fn settings(fields: &mut Fields, is_ours: bool, notes: &mut Notes) -> Result<Map
             "was left out: workers have no custom resources",
         );
         if options.has("num_gpus") {
-            notes.add(options.path("num_gpus"), "is kept, so the replica goes to a worker with a GPU; the built-in applications compute on processors");
+            notes.add(options.path("num_gpus"), "is kept: the replica computes on a GPU of its worker, which needs the image's GPU variant (`workerGroups[].image`, docs/models.md) and a float graph");
         }
         kept.extend(options.into_map());
         out.insert("ray_actor_options".to_owned(), Value::Object(kept));
