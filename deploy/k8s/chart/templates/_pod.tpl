@@ -51,7 +51,7 @@ topologySpreadConstraints:
 {{- $image := mergeOverwrite (deepCopy .root.Values.image) (deepCopy $own) }}
 {{- if and $own.tag (not $own.digest) }}
 {{- $image = set $image "digest" "" }}
-{{- end }}
+{{- end -}}
 image: {{ include "mobula.image" (dict "root" .root "image" $image "tag" .root.Chart.AppVersion) | quote }}
 imagePullPolicy: {{ $image.pullPolicy }}
 securityContext:
