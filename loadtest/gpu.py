@@ -42,7 +42,6 @@ def gpu(num_cpus: int = 1, num_gpus: float = 1, replicas: int = 1, **args: Any) 
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "processor, all cores": gpu(CPUS, 0),
-    "processor, 1 core": gpu(1, 0),
     "gpu": gpu(),
     "gpu, 512 tokens": gpu(max_batch_tokens=512, max_batch_size=32),
     "gpu, 2048 tokens": gpu(max_batch_tokens=2048, max_batch_size=64),
@@ -108,7 +107,7 @@ def measure(kind: str, port: int) -> str:
     path = MODELS[kind][1]
     drive(port, path, body(kind, [SHORT]), 1)
     single = drive(port, path, body(kind, [SHORT]), SECONDS / 2)
-    shown = f"1 text: p50 {percentile(single, 50):7.2f} ms, p99 {percentile(single, 99):7.2f} ms"
+    shown = f"1 text of {len(SHORT.split())} words: p50 {percentile(single, 50):7.2f} ms, p99 {percentile(single, 99):7.2f} ms"
     for name, text in (("short", SHORT), ("long", LONG)):
         sent = body(kind, [text] * ROWS)
         stop, seen = threading.Event(), []

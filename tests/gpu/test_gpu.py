@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from support.exposition import samples
 from support.server import Server
 
 ALIKE = 1e-3
+CRASHES_LOOKED_FOR = 10  # each end is another order of threads and destructors
 FAILS_SECONDS_MAX = 120.0  # three starts
 TEXTS = [
     "What is deep learning?",
@@ -101,7 +103,7 @@ def test_vectors_of_the_gpu_are_those_of_the_processor(server: Server) -> None:
 
 def test_labels_of_the_gpu_are_those_of_the_processor(server: Server) -> None:
     assert devices(server, "classify-gpu") == ["cuda:0"]
-    body = {"inputs": TEXTS, "truncate": True}
+    body = {"inputs": [[text] for text in TEXTS], "truncate": True}
     by_gpu = ask(server, "/classify-gpu/predict", body)
     by_cpu = ask(server, "/classify-cpu/predict", body)
     for mine, theirs in zip(by_gpu, by_cpu, strict=True):
@@ -109,6 +111,25 @@ def test_labels_of_the_gpu_are_those_of_the_processor(server: Server) -> None:
         scores = {label["label"]: label["score"] for label in theirs}
         for label in mine:
             assert label["score"] == pytest.approx(scores[label["label"]], abs=5 * ALIKE)
+
+
+def test_a_worker_that_ends_gives_the_gpu_back_and_does_not_crash(tmp_path: Path) -> None:
+    for n in range(CRASHES_LOOKED_FOR):
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        server = Server(folder, num_gpus=1)
+        applications = [
+            on("a", "embedder", "/a", "Embedder", 0.5),
+            on("b", "embedder", "/b", "Embedder", 0),
+        ]
+        try:
+            server.start(server.config(applications))
+            ask(server, "/a/embed", {"inputs": TEXTS, "truncate": True})
+            server.signal(signal.SIGTERM)
+            assert server.wait_exit() == 0
+        finally:
+            server.stop()
+        assert "is lost" not in server.log_tail()
 
 
 def test_halves_of_a_gpu_are_two_replicas_on_it_and_a_third_waits(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ use mobula_models::batch::Limits;
 use mobula_models::fetch::Terminal;
 use mobula_models::metrics::Origin;
 use mobula_models::model::{LoadOptions, TextModel, Threads};
+use mobula_models::ort::Device;
 use mobula_models::resolve::{Choice, Task};
 use mobula_models::settings::Settings;
 use mobula_models::tokenize::{Cut, Text};
@@ -33,6 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         },
         task: Task::Embed,
         threads: Threads { sessions, intra: 1 },
+        devices: vec![Device::Cpu],
         limits: limits(32, 512, 10),
         origin: Origin::default(),
     };

@@ -23,6 +23,8 @@ use crate::pool::Pooling;
 pub const QUEUE_ROWS_MAX: usize = 16_384;
 /// Rows that one decision looks at: enough to find company of like length, little to sort.
 const SCAN_ROWS_MAX: usize = 1024;
+/// A run takes less by far; one that hangs does not hold up the process's end.
+const STOP_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Tokens of the row that is run once before an engine is ready.
 const WARM_UP_TOKENS: usize = 16;
 
@@ -84,7 +86,12 @@ struct State {
     queue: Queue<Row>,
     limits: Limits,
     stopping: bool,
+    /// Threads that hold a session.
+    running: usize,
 }
+
+/// A thread's part in `State::running`; dropped after its session.
+struct Running(Arc<Shared>);
 
 struct Row {
     tokens: Tokens,
@@ -103,6 +110,7 @@ impl Engine {
                 queue: Queue::default(),
                 limits: options.limits,
                 stopping: false,
+                running: 0,
             }),
             changed: Condvar::new(),
             metrics,
@@ -122,9 +130,13 @@ impl Engine {
         };
         for (index, session) in sessions.into_iter().enumerate() {
             let shared = shared.clone();
+            let running = Running::new(&shared);
             let thread = std::thread::Builder::new()
                 .name(format!("engine-{index}"))
-                .spawn(move || shared.run(session))
+                .spawn(move || {
+                    let _running = running;
+                    shared.run(session);
+                })
                 .map_err(|error| ModelError::Engine(error.to_string()))?;
             engine.threads.push(thread);
         }
@@ -192,6 +204,21 @@ impl Engine {
         self.shared.pad_id.store(pad_id, Ordering::Relaxed);
     }
 
+    /// Ends the threads and waits until their sessions are gone: only then is a GPU's memory free,
+    /// and may the process end, as the runtime must not be in use when its library is unloaded.
+    /// Blocking, a run long.
+    pub fn stop(&self) {
+        let state = self.shared.stop();
+        let waited = self
+            .shared
+            .changed
+            .wait_timeout_while(state, STOP_WAIT_MAX, |state| state.running > 0);
+        let (state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            tracing::warn!(sessions = state.running, "sessions did not end in time");
+        }
+    }
+
     /// Whether every thread still lives.
     pub fn is_alive(&self) -> bool {
         self.threads.iter().all(|thread| !thread.is_finished())
@@ -207,11 +234,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         // The threads end after the batch they run; nobody waits for them here, since this may
         // be a thread that must not block.
-        let mut state = self.shared.lock();
-        state.stopping = true;
-        state.queue.clear();
-        drop(state);
-        self.shared.changed.notify_all();
+        drop(self.shared.stop());
     }
 }
 
@@ -254,9 +277,34 @@ fn warm_up(session: &mut Session, pad_id: u32, graph: &Path) -> Result<(), Model
         })
 }
 
+// === impl Running ===
+
+impl Running {
+    fn new(shared: &Arc<Shared>) -> Running {
+        shared.lock().running += 1;
+        Running(Arc::clone(shared))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.lock().running -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
 // === impl Shared ===
 
 impl Shared {
+    /// Tells the threads to end; what waits is dropped.
+    fn stop(&self) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        state.stopping = true;
+        state.queue.clear();
+        self.changed.notify_all();
+        state
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // The state is whole between any two statements that may panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

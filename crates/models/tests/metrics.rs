@@ -44,6 +44,7 @@ async fn one_call_leaves_every_metric_with_its_labels() {
         (metrics::BATCH_UTILIZATION, batch),
         (metrics::BATCH_QUEUE_LENGTH, batch),
         (metrics::BATCHES_PROCESSED, batch),
+        (metrics::SESSIONS, batch),
     ] {
         assert!(
             text.contains(&format!("# HELP {name} ")),
@@ -64,4 +65,13 @@ async fn one_call_leaves_every_metric_with_its_labels() {
         text.contains(&format!("{}_sum{{{batch}}} 2", metrics::BATCH_SIZE)),
         "{text}"
     );
+
+    let sessions = |count: u32| {
+        let line = format!("{}{{{batch},device=\"cpu\"}} {count}\n", metrics::SESSIONS);
+        recorder.render().contains(&line)
+    };
+    assert!(sessions(1), "{text}");
+    replica.shutdown().await;
+    drop(replica);
+    assert!(sessions(0), "{}", recorder.render());
 }

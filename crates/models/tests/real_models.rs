@@ -16,6 +16,7 @@ use mobula_models::batch::{Limits, Tokens};
 use mobula_models::fetch::{self, Logged};
 use mobula_models::metrics::Origin;
 use mobula_models::model::{LoadOptions, TextModel, Threads};
+use mobula_models::ort::Device;
 use mobula_models::resolve::{Choice, Task};
 use mobula_models::settings::Settings;
 use mobula_models::tokenize::{Cut, Text};
@@ -61,6 +62,7 @@ fn load(name: &str, task: Task, sessions: usize) -> TextModel {
         },
         task,
         threads: Threads { sessions, intra: 1 },
+        devices: vec![Device::Cpu],
         limits: Limits {
             rows_max: 32,
             tokens_max: 4096,
@@ -258,6 +260,7 @@ async fn a_graph_that_is_none_is_an_error_that_names_the_file() {
             sessions: 1,
             intra: 1,
         },
+        devices: vec![Device::Cpu],
         limits: Limits {
             rows_max: 1,
             tokens_max: 1,
@@ -287,4 +290,21 @@ async fn a_request_that_is_dropped_leaves_the_engine_free() {
     );
     let rows = model.encode(&[one("after")], Cut::Never).unwrap();
     assert_eq!(model.embed(rows, true).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_stopped_engine_has_let_its_sessions_go_and_takes_nothing_more() {
+    let model = embedder();
+    assert!(model.engine().is_alive());
+    model.engine().stop();
+    let rows = vec![Tokens {
+        ids: vec![101, 102],
+        types: Vec::new(),
+    }];
+    let refused = model.embed(rows, true).await;
+    assert!(matches!(refused, Err(ModelError::Stopped)));
+    // Threads end right behind their sessions.
+    while model.engine().is_alive() {
+        tokio::task::yield_now().await;
+    }
 }

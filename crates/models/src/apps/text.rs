@@ -145,6 +145,14 @@ impl Replica for TextReplica {
         Ok(())
     }
 
+    async fn shutdown(&self) {
+        let model = self.current().service.shared_model();
+        let stopping = tokio::task::spawn_blocking(move || model.engine().stop());
+        if let Err(error) = stopping.await {
+            tracing::warn!(%error, "the engine did not stop");
+        }
+    }
+
     async fn check_health(&self) -> Result<(), HealthError> {
         let alive = self.current().service.check_alive();
         alive.map_err(|problem| HealthError(problem.message()))
