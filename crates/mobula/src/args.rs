@@ -383,7 +383,7 @@ pub struct ModelsArgs {
 pub enum ModelsAction {
     /// Fetch ONNX Runtime and the default models into the user's cache
     Fetch {
-        /// Which ONNX Runtime: `cuda` computes on NVIDIA's GPUs as well (340 MB instead of 30)
+        /// Which ONNX Runtime: `cuda` computes on NVIDIA's GPUs as well (313 MB instead of 29)
         #[arg(long, env = RUNTIME_VARIABLE, default_value = "cpu")]
         runtime: String,
     },

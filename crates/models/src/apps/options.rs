@@ -353,4 +353,26 @@ mod tests {
             "RERANKER_BATCH_MAX_SIZE: 'many' is not a whole number"
         );
     }
+
+    #[test]
+    fn a_gpu_changes_where_and_in_what_batches_and_nothing_else() {
+        let plan = |gpus: &[u32], wishes: Value| {
+            let place = Place {
+                gpus: gpus.to_vec(),
+                ..place()
+            };
+            let wishes = Wishes::read(&wishes).unwrap();
+            wishes.plan(Role::Embedder, &place).unwrap()
+        };
+        let cpu = plan(&[], json!({}));
+        assert_eq!(cpu.devices, [Device::Cpu]);
+        assert_eq!((cpu.limits.rows_max, cpu.limits.tokens_max), (32, 512));
+        let gpu = plan(&[3], json!({}));
+        assert_eq!(gpu.devices, [Device::Cuda(3)]);
+        assert_eq!((gpu.limits.rows_max, gpu.limits.tokens_max), (128, 8192));
+        assert_eq!(gpu.threads, cpu.threads);
+        // Every device has a session, however few the processors.
+        let many = plan(&[0, 1, 2], json!({"max_batch_tokens": 64}));
+        assert_eq!((many.threads.sessions, many.limits.tokens_max), (3, 64));
+    }
 }
