@@ -22,6 +22,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::args::{Cli, Command, LogArgs, LogFormat};
 
@@ -49,10 +50,10 @@ fn execute(cli: Cli) -> Result<()> {
     if let Command::Worker(args) = cli.command {
         return execute_worker(args);
     }
-    let runtime = tokio::runtime::Runtime::new()?;
+    let runtime = Runtime::new()?;
     runtime.block_on(async {
         match cli.command {
-            Command::Run(args) => run::run(args, &cli.log).await,
+            Command::Run(args) => execute_run(args, &cli.log).await,
             Command::Head(args) => head::run(args).await,
             Command::Router(args) => router::run(args).await,
             // Above.
@@ -72,20 +73,33 @@ fn execute(cli: Cli) -> Result<()> {
     })
 }
 
-/// A worker has two runtimes. The replicas and their calls get one thread for two CPUs: models
-/// compute on threads of their own, and calls that cross from thread to thread cost more than they
-/// gain (docs/performance.md); `TOKIO_WORKER_THREADS` says otherwise. What speaks with the head,
-/// and what answers probes, has this thread, so that code that blocks does not hold it up.
-fn execute_worker(args: args::WorkerArgs) -> Result<()> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
+/// What requests pass through where several roles share a machine: one thread for two CPUs, as
+/// requests that cross from thread to thread cost more than they gain (docs/performance.md).
+/// `TOKIO_WORKER_THREADS` says otherwise.
+fn runtime_of_requests() -> std::io::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
     if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         builder.worker_threads(cpus.div_ceil(2));
     }
-    let replicas = builder.enable_all().build()?;
-    let here = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    builder.enable_all().build()
+}
+
+/// The router has a runtime of its own, so that a busy head does not hold up requests.
+async fn execute_run(args: args::RunArgs, log: &LogArgs) -> Result<()> {
+    let routing = runtime_of_requests()?;
+    let ended = run::run(args, log, routing.handle().clone()).await;
+    // The router has drained; a runtime must not be waited for on another one.
+    routing.shutdown_background();
+    ended
+}
+
+/// A worker has two runtimes: one for the replicas and their calls, whose models compute on
+/// threads of their own; and this thread for what speaks with the head and answers probes, so
+/// that code that blocks does not hold it up.
+fn execute_worker(args: args::WorkerArgs) -> Result<()> {
+    let replicas = runtime_of_requests()?;
+    let here = Builder::new_current_thread().enable_all().build()?;
     let ended = here.block_on(worker::run(args, replicas.handle().clone()));
     // Code that blocks would be waited for.
     replicas.shutdown_background();

@@ -20,6 +20,7 @@ use mobula_process::{ids, metrics, signals};
 use mobula_router::{RouterConfig, RouterLimits};
 use mobula_store::EmbeddedStore;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -39,8 +40,8 @@ const READY_POLL_PERIOD: Duration = Duration::from_millis(50);
 /// replica (`graceful_shutdown_timeout_s`, 20 s) and some for the process around it.
 const WORKER_RETIRE_SECONDS_MAX: Duration = Duration::from_secs(30);
 
-/// Serves until SIGTERM or Ctrl-C, then drains.
-pub async fn run(args: RunArgs, log: &crate::args::LogArgs) -> Result<()> {
+/// Serves until SIGTERM or Ctrl-C, then drains. The router runs on the runtime that is given.
+pub async fn run(args: RunArgs, log: &crate::args::LogArgs, router_on: Handle) -> Result<()> {
     // A config with a mistake is refused before anything starts.
     let document = args.config.as_deref().map(read_config).transpose()?;
     let shutdown = signals::shutdown_token()?;
@@ -49,7 +50,8 @@ pub async fn run(args: RunArgs, log: &crate::args::LogArgs) -> Result<()> {
     let metrics = metrics::install(&[])?;
     let _telemetry = Telemetry::start(metrics.clone());
 
-    let roles = Roles::start(&args, log, &state_dir, &sockets.path, metrics).await?;
+    let sockets_at = &sockets.path;
+    let roles = Roles::start(&args, log, &state_dir, sockets_at, metrics, &router_on).await?;
     let admin = roles.admin.clone();
     let serving = tokio::spawn(deploy_and_announce(
         admin,
@@ -76,6 +78,7 @@ impl Roles {
         state_dir: &Path,
         sockets: &Path,
         metrics: MetricsHandle,
+        router_on: &Handle,
     ) -> Result<Roles> {
         let store = EmbeddedStore::open(&state_dir.join("state.redb"))?;
         let admin_listener = TcpListener::bind(args.admin_addr)
@@ -133,7 +136,7 @@ impl Roles {
             admin,
             head: tokio::spawn(async move { head.await.context("head") }),
             head_shutdown,
-            router: tokio::spawn(async move { router.await.context("router") }),
+            router: router_on.spawn(async move { router.await.context("router") }),
             router_shutdown,
         })
     }

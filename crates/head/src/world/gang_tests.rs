@@ -312,3 +312,26 @@ fn a_provisioner_is_asked_for_what_is_missing_and_keeps_what_is_waited_with() {
     sim.settle();
     assert!(is_right(&sim.world, the_deployment(&sim)));
 }
+
+#[test]
+fn where_a_surge_has_no_room_the_old_replica_goes_whose_room_the_bundles_can_use() {
+    let mut sim = cluster(&[2.0, 1.5]);
+    let old = Version { target: 3, ..V1 };
+    deploy(&mut sim, old, Group::default());
+    sim.settle();
+    assert!(is_right(&sim.world, the_deployment(&sim)));
+    let new = Version { code: "v2", ..old };
+    deploy(&mut sim, new, bundles(&[1.0, 0.5], Strategy::StrictPack));
+    sim.settle();
+    let current = |sim: &Sim| {
+        let deployment = the_deployment(sim);
+        let of = deployment.replicas.values();
+        of.filter(|replica| deployment.is_current(replica)).count()
+    };
+    // No other one can use what one of the two leaves that remain.
+    assert_eq!((current(&sim), replicas(&sim).count()), (1, 3));
+    assert_snapshot!(message(&sim), @"waiting: 1 of 3 replicas placed; needs 1 CPU + 0.5 CPU at once (STRICT_PACK), nothing free on the nearest of 2 worker(s), 1.5 CPU short");
+    sim.add_worker(1.5);
+    sim.settle();
+    assert!(is_right(&sim.world, the_deployment(&sim)));
+}

@@ -39,7 +39,8 @@ pub fn together<'a>(replicas: impl IntoIterator<Item = Pair<'a>>) -> Vec<Togethe
 // === impl Together ===
 
 impl<'a> Together<'a> {
-    fn replicas(&self) -> impl Iterator<Item = &'a Replica> {
+    /// Its members without their ids.
+    pub fn replicas(&self) -> impl Iterator<Item = &'a Replica> {
         self.members.iter().map(|(_, replica)| *replica)
     }
 

@@ -1,13 +1,15 @@
 //! Starting what a deployment misses, and making room for it where there is none.
 
+use std::collections::BTreeSet;
+
 use super::{Standing, surge, wave};
 use crate::world::gangs::Together;
 use crate::world::group::{Gang, Placed};
 use crate::world::health::lost_bundle;
-use crate::world::intent::Deployment;
+use crate::world::intent::{Deployment, Replica};
 use crate::world::placement::{Peers, replicas};
 use crate::world::plan::{Action, Planner};
-use crate::world::{DeploymentId, Reason, ReplicaKey};
+use crate::world::{DeploymentId, Reason, ReplicaKey, WorkerId};
 
 /// Starts what is missing, within the wave and the room there is.
 pub(super) fn start(
@@ -149,7 +151,8 @@ fn make_room(
 ) {
     let on_demand = planner.world.supply.on_demand;
     let mut left = (wave(deployment) as usize).saturating_sub(standing.leaving);
-    let mut may_go: Vec<&Together<'_>> = Vec::new();
+    let mut others: Vec<&Together<'_>> = Vec::new();
+    let mut is_room_made = false;
     for group in &standing.replace {
         match group.leaving_worker(planner.world) {
             Some(worker) if !on_demand => {
@@ -158,25 +161,51 @@ fn make_room(
             }
             Some(_) => {}
             None if group.members.len() > left => {}
-            // A plain one makes room for one, each where it is.
-            None if deployment.spec.replica.group.is_plain() => {
-                if makes_room(planner, deployment, &[group], peers) {
-                    left -= group.members.len();
-                    retire_for_room(planner, id, deployment, group);
-                }
-            }
-            // Bundles and gangs may need the room of several.
-            None => {
+            // Each makes room for one, where it is.
+            None if makes_room(planner, deployment, &[group], peers) => {
                 left -= group.members.len();
-                may_go.push(group);
+                is_room_made = true;
+                retire_for_room(planner, id, deployment, group);
             }
+            None => others.push(group),
         }
     }
-    if !may_go.is_empty() && makes_room(planner, deployment, &may_go, peers) {
-        for group in may_go {
+    // Bundles and gangs may need the room of several.
+    if is_room_made || deployment.spec.replica.group.is_plain() {
+        return;
+    }
+    let mut waves = waves_of(&others, left).into_iter();
+    if let Some(wave) = waves.find(|wave| makes_room(planner, deployment, wave, peers)) {
+        for group in wave {
             retire_for_room(planner, id, deployment, group);
         }
     }
+}
+
+/// Those who could leave together, at most so many replicas: the first of each worker, and the
+/// first of all.
+fn waves_of<'a, 'b>(groups: &[&'a Together<'b>], most: usize) -> Vec<Vec<&'a Together<'b>>> {
+    let first = |of: &mut dyn Iterator<Item = &&'a Together<'b>>| {
+        let mut left = most;
+        let mut wave = Vec::new();
+        for group in of {
+            if let Some(rest) = left.checked_sub(group.members.len()) {
+                left = rest;
+                wave.push(*group);
+            }
+        }
+        wave
+    };
+    let workers = groups.iter().flat_map(|group| group.replicas());
+    let workers: BTreeSet<&WorkerId> = workers.flat_map(Replica::workers).collect();
+    let there = |group: &Together<'_>, worker| {
+        let mut replicas = group.replicas();
+        replicas.any(|replica| replica.workers().any(|of| of == worker))
+    };
+    let of_one = workers
+        .into_iter()
+        .map(|worker| first(&mut groups.iter().filter(|group| there(group, worker))));
+    of_one.chain([first(&mut groups.iter())]).collect()
 }
 
 fn makes_room(
