@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from support.config import app, deployment, noop
+from support.config import app, deployment, noop, sleep
 from support.server import Server
 
 NewServer = Callable[..., Server]
@@ -62,12 +62,13 @@ def new_module_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewS
 
 @pytest.fixture(scope="session")
 def rag(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The server with the three default models, and beside them echo and no-op."""
+    """The server with the three default models, and beside them echo, no-op and one that is late."""
     with _servers(tmp_path_factory) as make:
         server = make()
         applications = [
             app("rag", "rag", "/"),
             app("side-echo", "echo", "/echo", deployment("Echo")),
             noop("side-noop"),
+            sleep("side-sleep", "/sleep", 3600),
         ]
         yield server.start(server.config(applications))

@@ -76,7 +76,8 @@ def test_a_metric_appears_with_its_labels(
 
 def test_status_gauges_say_what_the_document_says(found: dict[str, list[Sample]]) -> None:
     applications = {s.labels["application"]: s.value for s in found["ray_serve_application_status"]}
-    assert applications == {"rag": RUNNING, "side-echo": RUNNING, "side-noop": RUNNING}
+    names = ("rag", "side-echo", "side-noop", "side-sleep")
+    assert applications == dict.fromkeys(names, RUNNING)
     assert {s.value for s in found["ray_serve_deployment_status"]} == {HEALTHY}
     assert {s.value for s in found["ray_serve_deployment_replica_healthy"]} == {1}
     assert {s.value for s in found["ray_serve_proxy_status"]} == {PROXY_HEALTHY}
@@ -114,8 +115,8 @@ def test_a_request_that_no_replica_answers_is_counted_by_its_reason(rag: Server)
         return total(rag.metrics(), name, ingress="http", reason="timed_out")
 
     before = counted()
-    at_once = {"x-request-timeout-seconds": "0.000001"}
-    assert requests.get(f"{rag.url}/noop", headers=at_once, timeout=10).status_code == 408
+    soon = {"x-request-timeout-seconds": "0.05"}
+    assert requests.get(f"{rag.url}/sleep", headers=soon, timeout=10).status_code == 408
     wait_until(lambda: counted() == before + 1, "one more", 5)
 
 
