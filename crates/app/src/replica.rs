@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::{CallError, ConfigError, HealthError, Request, Response};
 
 /// What a deployment's code does. One value is one replica; calls run concurrently, at most
-/// `max_ongoing_requests` of them.
+/// `max_ongoing_requests` of them, and beside the other methods, each of which has a thread of its
+/// own.
 #[async_trait]
 pub trait Replica: Send + Sync + 'static {
     /// Answers one request. The future is dropped when the client goes away. Work that keeps its
@@ -21,12 +22,15 @@ pub trait Replica: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Called every `health_check_period_s`; three failures in a row replace the replica.
+    /// Called every `health_check_period_s`, one at a time; three failures in a row replace the
+    /// replica. One that takes longer than `health_check_timeout_s` has failed, and its future is
+    /// dropped.
     async fn check_health(&self) -> Result<(), HealthError> {
         Ok(())
     }
 
-    /// Called once after the last request was answered.
+    /// Called once after the last request was answered. A `reconfigure` or health check that is
+    /// under way is dropped; one that keeps its thread is not waited for.
     async fn shutdown(&self) {}
 }
 

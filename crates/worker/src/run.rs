@@ -24,7 +24,7 @@ use crate::data_plane::{DataPlane, serve};
 use crate::gpus::Gpus;
 use crate::host::{Host, HostArgs, HostMsg};
 use crate::lifecycle::Phase;
-use crate::replica::Builder;
+use crate::replica::{Builder, Threads};
 use crate::report::Identity;
 use crate::session::Session;
 
@@ -169,7 +169,11 @@ async fn build(config: WorkerConfig) -> Result<Built, WorkerError> {
         labels: labels.into_iter().collect(),
     };
     let board = Board::new();
-    let builder = Arc::new(Builder { registry, env });
+    let builder = Arc::new(Builder {
+        registry,
+        env,
+        threads: Threads::default(),
+    });
     let host_args = HostArgs {
         board: board.clone(),
         builder,

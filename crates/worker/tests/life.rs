@@ -307,53 +307,6 @@ async fn a_worker_told_to_end_does_not_wait_for_the_head_once_its_replicas_are_w
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn code_that_blocks_holds_up_no_report_and_others_only_until_it_was_seen() {
-    let replicas_on = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
-    let mut house = House::start_on(replicas_on.handle().clone()).await;
-    let (blocker, other) = (replica("r1", "Echo"), replica("r2", "Echo"));
-    house.assign(vec![blocker.clone(), other.clone()]).await;
-    house.reaches("r1", ReplicaState::Running).await;
-    house.reaches("r2", ReplicaState::Running).await;
-    let router = house.router().await;
-
-    // The only thread is kept: the head hears of the worker all the same.
-    let first = router.get("r1", "/block").await;
-    house
-        .probe
-        .reaches("a blocked call", |p| &p.blocked, 1)
-        .await;
-    let so_far = house.head.reports().len();
-    let more = async {
-        while house.head.reports().len() < so_far + 3 {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    };
-    soon("reports while the thread is blocked", more).await;
-    // What it kept waiting is not blocked by the next calls of the same replica.
-    let second = router.get("r1", "/block").await;
-    let third = router.get("r1", "/block").await;
-    house.probe.unblock(1);
-    assert_eq!(first.answer().await.text(), "blocked");
-    house
-        .probe
-        .reaches("two blocked calls", |p| &p.blocked, 2)
-        .await;
-    assert_eq!(router.get("r2", "/x").await.answer().await.text(), "GET /x");
-    house
-        .assign(vec![blocker, other, replica("r3", "Echo")])
-        .await;
-    house.reaches("r3", ReplicaState::Running).await;
-    house.probe.unblock(2);
-    assert_eq!(second.answer().await.text(), "blocked");
-    assert_eq!(third.answer().await.text(), "blocked");
-    replicas_on.shutdown_background();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_hear_which_gpus_are_theirs_and_one_without_room_fails_until_there_is() {
     let mut house = House::start().await;
     let asks = |id: &str, num_gpus: f64| AssignedReplica {

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::data_plane::Job;
+use crate::replica::Threads;
 
 struct Stuck;
 
@@ -48,6 +49,7 @@ async fn host() -> (Arc<Board>, ActorRef<HostMsg>) {
         builder: Arc::new(Builder {
             registry,
             env: BTreeMap::new(),
+            threads: Threads::default(),
         }),
         gpus: Gpus::of(1.0),
     };

@@ -14,8 +14,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::blocking::Blocking;
+use super::checks::Checks;
 use super::start::{Builder, start};
 use super::tasks;
+use super::threads::Threads;
 use crate::assignment::{Limits, UserConfig};
 use crate::board::Cell;
 use crate::data_plane::Job;
@@ -57,6 +59,7 @@ pub(crate) struct ReplicaOwner {
     code: Option<Arc<dyn Replica>>,
     metrics: Arc<ReplicaMetrics>,
     blocking: Arc<Blocking>,
+    threads: Threads,
     limits: watch::Sender<Limits>,
     wanted: UserConfig,
     in_force: String,
@@ -80,6 +83,7 @@ impl Actor for ReplicaActor {
         let mut owner = ReplicaOwner {
             metrics: metrics_of(&args.cell, &limits),
             blocking: Blocking::new(&args.cell.replica_id, &args.cell.deployment),
+            threads: args.builder.threads.clone(),
             wanted: UserConfig::of(&args.assigned),
             in_force: args.assigned.config_version.clone(),
             configuring: false,
@@ -169,7 +173,7 @@ impl ReplicaOwner {
                 self.metrics.started();
                 let health = tasks::watch_health(
                     self.cell.replica_id.clone(),
-                    code.clone(),
+                    Checks::new(Arc::clone(code), self.threads.clone()),
                     self.limits.subscribe(),
                     myself.clone(),
                 );
@@ -179,7 +183,12 @@ impl ReplicaOwner {
         }
         self.configuring = true;
         self.cell.happened(Event::Reconfigure, "");
-        let configure = tasks::configure(code.clone(), self.wanted.clone(), myself.clone());
+        let configure = tasks::configure(
+            Arc::clone(code),
+            self.threads.clone(),
+            self.wanted.clone(),
+            myself.clone(),
+        );
         self.beside.spawn(configure);
     }
 
@@ -218,7 +227,13 @@ impl ReplicaOwner {
         let limits = self.limits.borrow().clone();
         let leave = Leave::within(Leave::RESTART, limits.drain_timeout, Instant::now());
         self.cell.leaving.tell(leave);
-        let drain = tasks::drain(code, limits, self.cell.gate.clone(), myself.clone());
+        let drain = tasks::drain(
+            code,
+            self.threads.clone(),
+            limits,
+            self.cell.gate.clone(),
+            myself.clone(),
+        );
         self.beside.spawn(drain);
     }
 
@@ -227,8 +242,10 @@ impl ReplicaOwner {
         if in_time {
             let last_frames = async { while self.calls.join_next().await.is_some() {} };
             let _ = tokio::time::timeout(LAST_FRAMES_WAIT_MAX, last_frames).await;
-        } else {
+        } else if self.cell.gate.ongoing() > 0 {
             message = "killed: graceful_shutdown_timeout_s passed with requests in progress";
+        } else {
+            message = "killed: graceful_shutdown_timeout_s passed before shutdown came back";
         }
         self.calls.shutdown().await;
         self.cell.happened(Event::Drained, message);

@@ -1,9 +1,10 @@
-//! User code that blocks the thread it runs on.
+//! Calls whose code blocks the thread it runs on.
 //!
 //! All replicas of a worker share a runtime of few threads, because a call that crosses from
 //! thread to thread costs more than most calls do. Code that blocks holds up the others there.
-//! So whoever was seen to block is run on threads of its own from then on, one for each call, and
-//! what is known to take long, the start of a replica, always is.
+//! So whoever was seen to block is run on threads of its own from then on, one for each call.
+//!
+//! Not here: what a replica's code does besides calls, which always has a thread (`threads`).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -126,15 +127,10 @@ where
     }
 }
 
-/// Runs code on a thread of its own.
-///
-/// # Errors
-/// When it panicked, or the process ends.
-pub(crate) async fn aside<F>(
-    code: impl FnOnce() -> F + Send + 'static,
-) -> Result<F::Output, JoinError>
+/// Runs code on a thread of the runtime's pool for code that blocks.
+async fn aside<F>(code: impl FnOnce() -> F + Send + 'static) -> Result<(), JoinError>
 where
-    F: Future<Output: Send> + Send + 'static,
+    F: Future<Output = ()> + 'static,
 {
     let (runtime, stop) = (Handle::current(), CancellationToken::new());
     let _stops = stop.clone().drop_guard();

@@ -1,19 +1,24 @@
 //! One replica: an actor around the user's code.
 //!
 //! - `actor`: owns the code and everything that runs on its behalf
-//! - `blocking`: what keeps code that blocks its thread from holding up the others
+//! - `blocking`: what keeps a call that blocks its thread from holding up the others
+//! - `threads`: the same for all that is not a call
 //! - `start`: from an assignment to a constructed, configured, healthy replica
+//! - `checks`: one health check
 //! - `tasks`: what runs beside the actor: health checks, `reconfigure`, drain
 //!
 //! Not here: which replicas there are (`host`), and frames (`data_plane`).
 
 mod actor;
 mod blocking;
+mod checks;
 mod start;
 mod tasks;
+mod threads;
 
 pub(crate) use actor::{ReplicaActor, ReplicaArgs, ReplicaMsg};
 pub(crate) use start::Builder;
+pub(crate) use threads::Threads;
 
 use std::any::Any;
 use std::future::Future;
@@ -29,7 +34,7 @@ pub(crate) fn unpanicked<T>(
     caught.map(|done| done.map_err(|panic| panic_text(panic.as_ref())))
 }
 
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic
         .downcast_ref::<&str>()
         .copied()

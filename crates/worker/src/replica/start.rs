@@ -4,14 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use mobula_app::{BuildContext, GpuShare, Registry, Replica, ReplicaContext, ReplicaFactory};
 use mobula_proto::v1::AssignedReplica;
 use serde_json::{Map, Value};
 
-use super::blocking::aside;
-use super::{panic_text, unpanicked};
+use super::checks::Checks;
+use super::threads::Threads;
+use super::unpanicked;
 use crate::assignment::{Limits, UserConfig};
 
 /// What it takes to construct any replica in this process.
@@ -19,6 +19,8 @@ pub(crate) struct Builder {
     pub registry: Registry,
     /// The process's environment.
     pub env: BTreeMap<String, String>,
+    /// What the code of replicas runs on besides its calls.
+    pub threads: Threads,
 }
 
 /// Constructs the replica and makes it ready; the error is the text for the head's report.
@@ -27,25 +29,29 @@ pub(crate) async fn start(
     assigned: AssignedReplica,
     gpus: Vec<GpuShare>,
 ) -> Result<Arc<dyn Replica>, String> {
-    // Most models are loaded by code that blocks.
-    let starting = aside(move || unpanicked(start_unprotected(builder, assigned, gpus)));
-    starting.await.map_err(|error| error.to_string())??
+    let threads = builder.threads.clone();
+    let health_check_timeout = Limits::of(&assigned).health_check_timeout;
+    let constructing = threads.run(move || construct(builder, assigned, gpus));
+    let replica = constructing.await.flatten()?;
+    let checks = Checks::new(Arc::clone(&replica), threads);
+    checks.check(health_check_timeout).await?;
+    Ok(replica)
 }
 
-async fn start_unprotected(
+async fn construct(
     builder: Arc<Builder>,
     assigned: AssignedReplica,
     gpus: Vec<GpuShare>,
 ) -> Result<Arc<dyn Replica>, String> {
     let config = UserConfig::of(&assigned);
-    let health_check_timeout = Limits::of(&assigned).health_check_timeout;
-    let (factory, context) = build(builder, assigned, gpus).await?;
+    let (factory, context) = unpanicked(async { build(&builder, assigned, gpus) })
+        .await
+        .unwrap_or_else(|panic| Err(format!("building the application {panic}")))?;
     let replica: Arc<dyn Replica> = factory(context)
         .await
         .map_err(|error| error.to_string())?
         .into();
     reconfigure(replica.as_ref(), &config).await?;
-    check_health(replica.as_ref(), health_check_timeout).await?;
     Ok(replica)
 }
 
@@ -62,39 +68,8 @@ pub(crate) async fn reconfigure(replica: &dyn Replica, config: &UserConfig) -> R
         .map_err(|text| format!("reconfigure failed: {text}"))
 }
 
-/// One health check; taking too long is failing.
-pub(crate) async fn check_health(replica: &dyn Replica, limit: Duration) -> Result<(), String> {
-    match tokio::time::timeout(limit, unpanicked(replica.check_health())).await {
-        Ok(Ok(Ok(()))) => Ok(()),
-        Ok(Ok(Err(error))) => Err(format!("health check failed: {error}")),
-        Ok(Err(panic)) => Err(format!("health check {panic}")),
-        Err(_) => Err(format!(
-            "health check took longer than health_check_timeout_s ({} s)",
-            limit.as_secs_f64()
-        )),
-    }
-}
-
-/// Finds the deployment's factory. Builders are plain functions that may read files, so they run
-/// where blocking is allowed.
-async fn build(
-    builder: Arc<Builder>,
-    assigned: AssignedReplica,
-    gpus: Vec<GpuShare>,
-) -> Result<(ReplicaFactory, ReplicaContext), String> {
-    let building = move || build_blocking(&builder, assigned, gpus);
-    let built = tokio::task::spawn_blocking(building).await;
-    match built {
-        Ok(result) => result,
-        Err(error) if error.is_panic() => Err(format!(
-            "building the application {}",
-            panic_text(error.into_panic().as_ref())
-        )),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn build_blocking(
+/// Finds the deployment's factory. Builders are plain functions that may read files.
+fn build(
     builder: &Builder,
     assigned: AssignedReplica,
     gpus: Vec<GpuShare>,

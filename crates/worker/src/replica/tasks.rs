@@ -7,8 +7,10 @@ use mobula_app::Replica;
 use ractor::ActorRef;
 use tokio::sync::watch;
 
-use super::start::{check_health, reconfigure};
-use super::{ReplicaMsg, unpanicked};
+use super::ReplicaMsg;
+use super::checks::Checks;
+use super::start::reconfigure;
+use super::threads::Threads;
 use crate::assignment::{Limits, UserConfig};
 use crate::gate::Gate;
 use crate::health::{Health, jittered};
@@ -16,7 +18,7 @@ use crate::health::{Health, jittered};
 /// Checks health for ever; tells the actor when the replica's standing changed.
 pub(crate) async fn watch_health(
     replica: String,
-    code: Arc<dyn Replica>,
+    checks: Checks,
     limits: watch::Receiver<Limits>,
     actor: ActorRef<ReplicaMsg>,
 ) {
@@ -25,7 +27,7 @@ pub(crate) async fn watch_health(
         let period = limits.borrow().health_check_period;
         tokio::time::sleep(jittered(period, fastrand::f64())).await;
         let timeout = limits.borrow().health_check_timeout;
-        let outcome = check_health(code.as_ref(), timeout).await;
+        let outcome = checks.check(timeout).await;
         if let Err(text) = &outcome {
             tracing::warn!(replica, error = %text, "health check failed");
         }
@@ -40,28 +42,35 @@ pub(crate) async fn watch_health(
 
 /// Gives the code a new config and tells the actor how that went.
 pub(crate) async fn configure(
-    replica: Arc<dyn Replica>,
+    code: Arc<dyn Replica>,
+    threads: Threads,
     config: UserConfig,
     actor: ActorRef<ReplicaMsg>,
 ) {
-    let outcome = reconfigure(replica.as_ref(), &config).await;
+    let version = config.version.clone();
+    let configuring = threads.run(move || async move { reconfigure(&*code, &config).await });
+    let outcome = configuring
+        .await
+        .unwrap_or_else(|broken| Err(format!("reconfigure {broken}")));
     // An actor that is gone has no config to keep.
-    let _ = actor.cast(ReplicaMsg::Configured(config.version, outcome));
+    let _ = actor.cast(ReplicaMsg::Configured(version, outcome));
 }
 
 /// Waits until the calls inside have ended, then lets the code shut down; at most as long as the
 /// config allows. The gate is closed already, so nobody new comes in: a call that a router sent
 /// before it heard of that is rejected and goes elsewhere, so there is nothing to wait for first.
 pub(crate) async fn drain(
-    replica: Arc<dyn Replica>,
+    code: Arc<dyn Replica>,
+    threads: Threads,
     limits: Limits,
     gate: Arc<Gate>,
     actor: ActorRef<ReplicaMsg>,
 ) {
     let graceful = async {
         gate.idle().await;
-        if let Err(panic) = unpanicked(replica.shutdown()).await {
-            tracing::warn!(error = %panic, "shutdown of a replica failed");
+        let shutting_down = threads.run(move || async move { code.shutdown().await });
+        if let Err(error) = shutting_down.await {
+            tracing::warn!(error, "shutdown of a replica failed");
         }
     };
     let in_time = tokio::time::timeout(limits.drain_timeout, graceful).await;

@@ -28,11 +28,12 @@ pub struct Probe {
     /// Starts that were dropped half-way.
     pub starts_dropped: AtomicUsize,
     pub healthy: AtomicBool,
-    /// `/block` keeps its thread until it may take one away.
+    /// What blocks keeps its thread until it may take one away.
     pub blocked_may_go: std::sync::Mutex<usize>,
     pub blocked_told: std::sync::Condvar,
-    /// Calls inside `/block` now.
+    /// What blocks now, and what ever did.
     pub blocked: AtomicUsize,
+    pub blocked_ever: AtomicUsize,
     /// The bytes that `/swallow` has read.
     pub swallowed: AtomicUsize,
 }
@@ -63,6 +64,7 @@ impl Default for App {
             blocked_may_go: Mutex::default(),
             blocked_told: std::sync::Condvar::default(),
             blocked: AtomicUsize::default(),
+            blocked_ever: AtomicUsize::default(),
             swallowed: AtomicUsize::default(),
         });
         App { probe }
@@ -120,7 +122,10 @@ impl Replica for Echo {
         match request.path.as_str() {
             "/echo" => Ok(Response::new(StatusCode::OK, "x/y", request.body)),
             "/hold" => self.hold(request).await,
-            "/block" => Ok(self.block()),
+            "/block" => {
+                self.block();
+                Ok(Response::text("blocked"))
+            }
             "/swallow" => self.swallow(request.body).await,
             "/breaks" => Ok(Response::new(StatusCode::OK, "x/y", breaking_body())),
             "/panic" => panic!("index out of bounds"),
@@ -144,10 +149,12 @@ impl Replica for Echo {
             permit.expect("never closed").forget();
         }
         *self.config.lock().unwrap() = user_config;
+        self.block_if_told("reconfigure");
         Ok(())
     }
 
     async fn check_health(&self) -> Result<(), HealthError> {
+        self.block_if_told("check_health");
         if self.probe.healthy.load(Ordering::SeqCst) {
             Ok(())
         } else {
@@ -156,6 +163,7 @@ impl Replica for Echo {
     }
 
     async fn shutdown(&self) {
+        self.block_if_told("shutdown");
         self.probe.shut_down.fetch_add(1, Ordering::SeqCst);
     }
 }
@@ -179,9 +187,18 @@ impl Echo {
         Ok(Response::text("held"))
     }
 
+    /// Blocks where `user_config` says so.
+    fn block_if_told(&self, place: &str) {
+        let blocks = self.config.lock().unwrap()["blocks"] == place;
+        if blocks {
+            self.block();
+        }
+    }
+
     /// Blocks, as no code should.
-    fn block(&self) -> Response {
+    fn block(&self) {
         let probe = &self.probe;
+        probe.blocked_ever.fetch_add(1, Ordering::SeqCst);
         probe.blocked.fetch_add(1, Ordering::SeqCst);
         let may_go = probe.blocked_may_go.lock().unwrap();
         let mut may_go = probe
@@ -190,7 +207,6 @@ impl Echo {
             .unwrap();
         *may_go -= 1;
         probe.blocked.fetch_sub(1, Ordering::SeqCst);
-        Response::text("blocked")
     }
 
     async fn swallow(&self, mut body: Body) -> Result<Response, CallError> {
@@ -221,7 +237,7 @@ impl Drop for Dropped {
 }
 
 impl Probe {
-    /// Lets so many calls of `/block` go on.
+    /// Lets so many of what blocks go on.
     pub fn unblock(&self, calls: usize) {
         *self.blocked_may_go.lock().unwrap() += calls;
         self.blocked_told.notify_all();

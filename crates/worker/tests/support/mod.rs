@@ -25,6 +25,7 @@ use mobula_process::metrics::MetricsHandle;
 use mobula_process::net::Addr;
 use mobula_proto::v1::{AssignedReplica, ReplicaReport, ReplicaState, Resources, WorkerAssignment};
 use mobula_worker::{WorkerConfig, WorkerError};
+use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +43,18 @@ pub async fn soon<T>(what: &str, happens: impl Future<Output = T>) -> T {
         .unwrap_or_else(|_| panic!("never happened: {what}"))
 }
 
+/// A runtime of one thread, and of one more for `spawn_blocking`. It is never shut down: a test
+/// that fails has blocked it.
+pub fn one_thread() -> Handle {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    Box::leak(Box::new(runtime)).handle().clone()
+}
+
 /// A worker with its head, in one process.
 pub struct House {
     pub head: Head,
@@ -55,11 +68,11 @@ pub struct House {
 
 impl House {
     pub async fn start() -> House {
-        House::start_on(tokio::runtime::Handle::current()).await
+        House::start_on(Handle::current()).await
     }
 
     /// With replicas on a runtime of their own.
-    pub async fn start_on(replicas_on: tokio::runtime::Handle) -> House {
+    pub async fn start_on(replicas_on: Handle) -> House {
         let dir = tempfile::tempdir().unwrap();
         let head = Head::start(&Addr::Unix(dir.path().join("head.sock"))).await;
         let data_addr = Addr::Unix(dir.path().join("worker.sock"));
