@@ -79,6 +79,19 @@ impl Deployment {
         }
     }
 
+    /// A deployment whose replicas never start: for tests of what reads an application and runs
+    /// none of it.
+    pub fn without_code(name: impl Into<String>) -> Deployment {
+        Deployment {
+            name: name.into(),
+            options: Map::new(),
+            factory: Arc::new(|_| {
+                let error = StartError("the deployment has no code".to_owned());
+                Box::pin(async { Err(error) })
+            }),
+        }
+    }
+
     /// Sets an option as the code's default, in the words of the Serve config.
     pub fn option(mut self, name: &str, value: impl Into<Value>) -> Deployment {
         self.options.insert(name.to_owned(), value.into());

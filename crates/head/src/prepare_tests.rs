@@ -2,32 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use mobula_app::{
-    Application, BuildContext, CallError, Deployment, PathRoute, Registry, Replica, Request,
-    Response,
-};
+use mobula_app::{Application, BuildContext, Deployment, PathRoute, Registry};
 use mobula_spec::ServeConfig;
 use serde_json::{Value, json};
 
 use crate::prepare::Preparer;
 use crate::world::spec::{ApplicationSpec, DeploySpec};
 
-struct Nothing;
-
-#[mobula_app::async_trait]
-impl Replica for Nothing {
-    async fn call(&self, _request: Request) -> Result<Response, CallError> {
-        Ok(Response::text(""))
-    }
-}
-
 fn preparer() -> Preparer {
     let mut registry = Registry::default();
     registry.register("code:app", |context: &BuildContext| {
         // Code may take a default from the environment, over which the config's is laid.
         let ongoing: u32 = context.env["ONGOING"].parse().unwrap();
-        let front = Deployment::new("Front", |_| async { Ok(Nothing) });
-        let model = Deployment::new("Model", |_| async { Ok(Nothing) })
+        let front = Deployment::without_code("Front");
+        let model = Deployment::without_code("Model")
             .option("max_ongoing_requests", ongoing)
             .option("num_replicas", 2);
         let mut application = Application::single(front);
@@ -39,7 +27,7 @@ fn preparer() -> Preparer {
         Ok(application)
     });
     registry.register("code:broken", |_: &BuildContext| {
-        let deployment = Deployment::new("D", |_| async { Ok(Nothing) });
+        let deployment = Deployment::without_code("D");
         Ok(Application::single(
             deployment.option("max_ongoing_requests", "many"),
         ))

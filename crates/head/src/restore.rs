@@ -137,7 +137,7 @@ fn with_history(spec: &mut ApplicationSpec, stored: &StoredConfig) {
 
 #[cfg(test)]
 mod tests {
-    use mobula_app::{Application, CallError, Deployment, Registry, Replica, Request, Response};
+    use mobula_app::{Application, Deployment, Registry};
     use mobula_store::MemoryStore;
     use serde_json::{Value, json};
 
@@ -147,20 +147,10 @@ mod tests {
     use crate::message::Proposal;
     use crate::world::fixtures::at;
 
-    struct Nothing;
-
-    #[mobula_app::async_trait]
-    impl Replica for Nothing {
-        async fn call(&self, _request: Request) -> Result<Response, CallError> {
-            Ok(Response::text(""))
-        }
-    }
-
     fn preparer() -> Preparer {
         let mut registry = Registry::default();
         registry.register("test:app", |_| {
-            let deployment = Deployment::new("D", |_| async { Ok(Nothing) });
-            Ok(Application::single(deployment))
+            Ok(Application::single(Deployment::without_code("D")))
         });
         Preparer::on_this_thread(registry)
     }

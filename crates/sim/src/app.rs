@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use mobula_app::{Application, BuildError, Deployment, Registry, StartError};
+use mobula_app::{Application, BuildError, Deployment, Registry};
 use serde_json::{Value, json};
 
 use crate::rng::Rng;
@@ -35,24 +35,9 @@ pub fn registry() -> Registry {
         if context.args.get("kind") == Some(&json!("broken")) {
             return Err(BuildError::Invalid("broken on purpose".to_owned()));
         }
-        Ok(Application::single(Deployment::new(
-            DEPLOYMENT,
-            |_| async { Err::<Nothing, _>(StartError("replicas are simulated".to_owned())) },
-        )))
+        Ok(Application::single(Deployment::without_code(DEPLOYMENT)))
     });
     registry
-}
-
-struct Nothing;
-
-#[mobula_app::async_trait]
-impl mobula_app::Replica for Nothing {
-    async fn call(
-        &self,
-        _: mobula_app::Request,
-    ) -> Result<mobula_app::Response, mobula_app::CallError> {
-        Ok(mobula_app::Response::text(String::new()))
-    }
 }
 
 impl Kind {

@@ -12,10 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mobula_app::{
-    Application, BuildContext, BuildError, CallError, Deployment, Registry, Replica, Request,
-    Response,
-};
+use mobula_app::{Application, BuildContext, BuildError, Deployment, Registry};
 use mobula_head::provision::{Joining, Notice, ProvisionError, Provisioner, WorkerSet};
 use mobula_head::world::supply::Demand;
 use mobula_head::{HeadConfig, HeadError, run};
@@ -42,27 +39,17 @@ pub struct Head {
     runtime: Runtime,
 }
 
-struct Nothing;
-
-#[async_trait]
-impl Replica for Nothing {
-    async fn call(&self, _request: Request) -> Result<Response, CallError> {
-        Ok(Response::text("nothing"))
-    }
-}
-
 /// `test:one` has a deployment `D`; `test:two` has `A` and `B`; `test:unbuildable` fails.
 pub fn registry() -> Registry {
-    let deployment = |name: &str| Deployment::new(name, |_| async { Ok(Nothing) });
     let mut registry = Registry::default();
-    registry.register("test:one", move |_: &BuildContext| {
+    registry.register("test:one", |_: &BuildContext| {
         Ok(Application::single(
-            deployment("D").option("max_ongoing_requests", 7),
+            Deployment::without_code("D").option("max_ongoing_requests", 7),
         ))
     });
-    registry.register("test:two", move |_: &BuildContext| {
-        let mut application = Application::single(deployment("A"));
-        application.deployments.push(deployment("B"));
+    registry.register("test:two", |_: &BuildContext| {
+        let mut application = Application::single(Deployment::without_code("A"));
+        application.deployments.push(Deployment::without_code("B"));
         Ok(application)
     });
     registry.register("test:unbuildable", |context: &BuildContext| {
