@@ -1,12 +1,9 @@
 //! Whatever JSON comes, the answer is a 2xx or a 4xx that says why.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test says why it failed by where it panicked"
-)]
+mod support;
 
 use http::Method;
-use mobula_app::{Body, BuildContext, Registry, Replica, ReplicaContext, Request};
+use mobula_app::{Body, Replica, Request};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Map, Value, json};
@@ -85,25 +82,9 @@ fn request() -> impl Strategy<Value = (usize, Value, Map<String, Value>)> {
 }
 
 async fn replicas() -> Vec<Box<dyn Replica>> {
-    let mut registry = Registry::default();
-    mobula_models::register(&mut registry);
-    let rag = registry
-        .build("mobula.apps:rag", &BuildContext::default())
-        .unwrap();
     let mut replicas = Vec::new();
-    for deployment in &rag.deployments {
-        let context = ReplicaContext {
-            application: "app".to_owned(),
-            deployment: deployment.name.clone(),
-            replica_id: "abcd1234".to_owned(),
-            args: json!({}),
-            user_config: None,
-            env: std::env::vars().collect(),
-            num_cpus: 1.0,
-            gpus: Vec::new(),
-            max_ongoing_requests: 64,
-        };
-        replicas.push((deployment.factory)(context).await.unwrap());
+    for deployment in ["Embedder", "Reranker", "Classifier"] {
+        replicas.push(support::replica("mobula.apps:rag", deployment, json!({})).await);
     }
     replicas
 }

@@ -1,42 +1,28 @@
 //! What happens to a replica that was given a GPU, on a machine that may have none.
 
-use std::collections::BTreeMap;
+mod support;
 
-use mobula_app::{BuildContext, GpuShare, Registry, ReplicaContext};
-use serde_json::json;
+use mobula_app::{GpuShare, ReplicaContext};
+use support::{context, environment};
 
-/// Starts an embedder on GPU 0 with the runtime that the environment and `env` name.
-async fn start(env: &[(&str, &str)]) -> Result<(), String> {
-    let mut registry = Registry::default();
-    mobula_models::register(&mut registry);
-    let mut environment: BTreeMap<String, String> = std::env::vars().collect();
-    environment.remove("ORT_DYLIB_PATH");
-    for (name, value) in env {
-        environment.insert((*name).to_owned(), (*value).to_owned());
+/// Starts an embedder on GPU 0 with the runtime that the environment and `variables` name.
+async fn start(variables: &[(&str, &str)]) -> Result<(), String> {
+    let mut env = environment();
+    env.remove("ORT_DYLIB_PATH");
+    for (name, value) in variables {
+        env.insert((*name).to_owned(), (*value).to_owned());
     }
-    let build = BuildContext {
-        env: environment.clone(),
-        ..BuildContext::default()
+    let gpu = GpuShare {
+        device: 0,
+        share: 1.0,
     };
-    let built = registry.build("mobula.apps:embedder", &build);
-    let application = built.map_err(|error| error.to_string())?;
     let context = ReplicaContext {
-        application: "app".to_owned(),
-        deployment: "Embedder".to_owned(),
-        replica_id: "abcd1234".to_owned(),
-        args: json!({}),
-        user_config: None,
-        env: environment,
-        num_cpus: 1.0,
-        gpus: vec![GpuShare {
-            device: 0,
-            share: 1.0,
-        }],
-        max_ongoing_requests: 64,
+        env,
+        gpus: vec![gpu],
+        ..context("Embedder")
     };
-    let deployment = application.deployment("Embedder").ok_or("no Embedder")?;
-    let started = (deployment.factory)(context).await;
-    started.map(|_| ()).map_err(|error| error.to_string())
+    let started = support::start("mobula.apps:embedder", context).await;
+    started.map(|_| ())
 }
 
 #[tokio::test]

@@ -1,32 +1,18 @@
 //! Every metric is there after one call, with its labels. A process of its own: the recorder is
 //! global.
 
+mod support;
+
 use http::Method;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use mobula_app::{Body, BuildContext, Registry, ReplicaContext, Request};
+use mobula_app::{Body, Request};
 use mobula_models::metrics;
-use serde_json::json;
+use support::embedder;
 
 #[tokio::test]
 async fn one_call_leaves_every_metric_with_its_labels() {
     let recorder = PrometheusBuilder::new().install_recorder().unwrap();
-    let mut registry = Registry::default();
-    mobula_models::register(&mut registry);
-    let application = registry
-        .build("mobula.apps:embedder", &BuildContext::default())
-        .unwrap();
-    let context = ReplicaContext {
-        application: "app".to_owned(),
-        deployment: "Embedder".to_owned(),
-        replica_id: "abcd1234".to_owned(),
-        args: json!({}),
-        user_config: None,
-        env: std::env::vars().collect(),
-        num_cpus: 1.0,
-        gpus: Vec::new(),
-        max_ongoing_requests: 64,
-    };
-    let replica = (application.deployments[0].factory)(context).await.unwrap();
+    let replica = embedder().await;
     let body = Body::whole(r#"{"inputs": ["one", "two"]}"#);
     let request = Request::new(Method::POST, "/embed", body);
     assert_eq!(replica.call(request).await.unwrap().status, 200);
