@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::poll_fn;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response};
 use http_body::Frame;
@@ -250,16 +250,20 @@ async fn collect(answer: Answer, route: &RouteEntry) -> Result<Unary, Status> {
         }
     }
     let status = status_of(code);
-    let mut metadata = HeaderMap::new();
-    headers::to_client(reply.headers, &mut metadata);
-    // Content type and length are the ingress' own.
-    metadata.remove(CONTENT_TYPE);
-    metadata.remove(http::header::CONTENT_LENGTH);
     Ok(Unary {
         message: (status.code() == Code::Ok).then(|| grpc_message::wrap(&pieces)),
-        metadata,
+        metadata: metadata(reply.headers),
         status,
     })
+}
+
+/// A replica's headers, but for content type and length, which are the ingress' own.
+pub(super) fn metadata(said: Vec<v1::Header>) -> HeaderMap {
+    let mut metadata = HeaderMap::new();
+    headers::to_client(said, &mut metadata);
+    metadata.remove(CONTENT_TYPE);
+    metadata.remove(CONTENT_LENGTH);
+    metadata
 }
 
 /// A replica's status.

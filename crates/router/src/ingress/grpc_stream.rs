@@ -1,36 +1,32 @@
 //! gRPC calls that stream: the messages of both directions pass through in their frames, unread,
 //! as they come. Unary calls, whose messages are unwrapped, are in `grpc`.
 
-use std::future::Future as _;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use http::header::HeaderMap;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use mobula_proto::v1;
-use tokio::time::Sleep;
 use tonic::{Code, Status};
 
-use super::grpc::{status, status_of, trailers};
-use super::headers;
+use super::grpc::{metadata, status, status_of, trailers};
 use super::http::Deadline;
+use super::pieces::{CutOff, Pieces};
 use super::problem::Problem;
 use super::tally::Tally;
-use crate::dispatch::{CallHandle, Upload, UploadError};
+use crate::dispatch::{Upload, UploadError};
 use crate::exchange::Answer;
 
 /// The body of an answer: messages in their frames, then trailers with the status.
 pub struct Streamed {
     id: String,
-    first: Bytes,
-    /// None once the status is known.
-    call: Option<CallHandle>,
-    /// None once the trailers are out.
+    pieces: Pieces,
+    /// Of the deadline, for the message.
+    timeout_s: f64,
+    /// Until the trailers are out.
     status: Option<Status>,
-    deadline: Option<(Pin<Box<Sleep>>, Deadline)>,
     /// Counted when the status is known; dropped before, the client left.
     tally: Option<Tally>,
 }
@@ -48,66 +44,38 @@ pub fn answer(
     tally: Tally,
 ) -> (HeaderMap, Streamed) {
     let Answer { reply, rest } = answer;
-    let mut metadata = HeaderMap::new();
-    headers::to_client(reply.headers, &mut metadata);
-    // Content type and length are the ingress' own.
-    metadata.remove(CONTENT_TYPE);
-    metadata.remove(CONTENT_LENGTH);
-    let said = status_of(reply.grpc_status.unwrap_or_default());
+    let is_whole = rest.is_none();
+    let at = deadline.map(|deadline| deadline.at);
     let mut streamed = Streamed {
         id: id.to_owned(),
-        first: reply.body,
-        call: rest,
+        pieces: Pieces::new(reply.body, rest, at),
+        timeout_s: deadline.map_or(0.0, |deadline| deadline.seconds),
         status: None,
-        deadline: deadline.map(|deadline| {
-            let sleep = Box::pin(tokio::time::sleep_until(deadline.at.into()));
-            (sleep, deadline)
-        }),
         tally: Some(tally),
     };
-    if streamed.call.is_none() {
-        streamed.end(said);
+    if is_whole {
+        streamed.end(status_of(reply.grpc_status.unwrap_or_default()));
     }
-    (metadata, streamed)
+    (metadata(reply.headers), streamed)
 }
 
 impl Streamed {
-    /// The status is known. The call is over, or nobody waits for it any more.
     fn end(&mut self, status: Status) {
         if let Some(tally) = self.tally.take() {
-            let code = i32::from(status.code());
-            tally.end(u16::try_from(code).unwrap_or(0));
+            tally.end(u16::try_from(i32::from(status.code())).unwrap_or(0));
+            self.status = Some(status);
         }
-        self.call = None;
-        self.deadline = None;
-        self.status = Some(status);
     }
 
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if !self.first.is_empty() {
-            return Poll::Ready(Some(std::mem::take(&mut self.first)));
-        }
-        if let Some((sleep, deadline)) = &mut self.deadline
-            && sleep.as_mut().poll(cx).is_ready()
-        {
-            let late = status(&Problem::timed_out(&self.id, deadline.seconds));
-            self.end(late);
-        }
-        let Some(call) = &mut self.call else {
-            return Poll::Ready(None);
-        };
-        match call.poll_chunk(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(Ok(piece))) => Poll::Ready(Some(piece)),
-            Poll::Ready(None) => {
-                let end: v1::End = call.take_end().unwrap_or_default();
-                self.end(status_of(end.grpc_status.unwrap_or_default()));
-                Poll::Ready(None)
+    /// The status of an answer whose pieces are over.
+    fn outcome(&self, cut_off: Option<CutOff>) -> Status {
+        match cut_off {
+            None => {
+                let end = self.pieces.take_end().unwrap_or_default();
+                status_of(end.grpc_status.unwrap_or_default())
             }
-            Poll::Ready(Some(Err(_))) => {
-                self.end(Status::new(Code::Internal, "The answer broke off."));
-                Poll::Ready(None)
-            }
+            Some(CutOff::TimedOut) => status(&Problem::timed_out(&self.id, self.timeout_s)),
+            Some(CutOff::Broken) => Status::new(Code::Internal, "The answer broke off."),
         }
     }
 }
@@ -121,14 +89,15 @@ impl Body for Streamed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
-        match this.poll_data(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(piece)) => Poll::Ready(Some(Ok(Frame::data(piece)))),
-            Poll::Ready(None) => {
-                let status = this.status.take();
-                let last = status.map(|status| Ok(Frame::trailers(trailers(&status, &this.id))));
-                Poll::Ready(last)
-            }
+        let cut_off = match ready!(this.pieces.poll_next(cx)) {
+            Some(Ok(piece)) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
+            None => None,
+            Some(Err(cut_off)) => Some(cut_off),
+        };
+        if this.tally.is_some() {
+            this.end(this.outcome(cut_off));
         }
+        let last = this.status.take();
+        Poll::Ready(last.map(|status| Ok(Frame::trailers(trailers(&status, &this.id)))))
     }
 }

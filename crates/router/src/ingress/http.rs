@@ -16,6 +16,7 @@ use mobula_proto::v1;
 use super::builtin;
 use super::headers::{self, REQUEST_ID};
 use super::lasting;
+use super::pieces::Pieces;
 use super::problem::Problem;
 use super::reply::ReplyBody;
 use super::tally::Tally;
@@ -265,7 +266,8 @@ pub(super) fn reply_response(
         }
         Some(call) => {
             let deadline = deadline.map(|deadline| deadline.at);
-            ReplyBody::streamed(reply.body, call, deadline, (tally, status.as_u16()))
+            let pieces = Pieces::new(reply.body, Some(call), deadline);
+            ReplyBody::streamed(pieces, (tally, status.as_u16()))
         }
     };
     let is_whole = matches!(body, ReplyBody::Whole(_));

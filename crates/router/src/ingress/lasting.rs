@@ -12,7 +12,8 @@ use http_body::Frame;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-use super::reply::{CutOff, ReplyBody, Streamed};
+use super::pieces::CutOff;
+use super::reply::{ReplyBody, Streamed};
 use crate::limits::{LASTING_MAX, LASTING_SECONDS_MAX};
 
 /// An answer that is read to its end, by the client or without it.

@@ -14,6 +14,7 @@ mod headers;
 mod http;
 mod lasting;
 mod listener;
+mod pieces;
 mod problem;
 mod quiet;
 mod reply;

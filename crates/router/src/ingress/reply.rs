@@ -1,20 +1,16 @@
 //! The body of an answer over HTTP: whole, or streamed from a replica as fast as the client
 //! reads.
 
-use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Instant;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use thiserror::Error;
-use tokio::time::Sleep;
 use tokio_util::task::TaskTracker;
 
 use super::lasting::Lasting;
+use super::pieces::{CutOff, Pieces};
 use super::tally::Tally;
-use crate::dispatch::CallHandle;
 
 /// The body of an answer.
 pub enum ReplyBody {
@@ -26,25 +22,12 @@ pub enum ReplyBody {
     Lasting(Lasting),
 }
 
-/// A body that is still coming.
+/// A body that is still coming. The client sees the connection break when it is cut off, because
+/// the status is already gone.
 pub struct Streamed {
-    first: Bytes,
-    call: CallHandle,
-    deadline: Option<Pin<Box<Sleep>>>,
+    pieces: Pieces,
     /// Counts the request when the body ends; the client's doing when it is dropped before.
     tally: Option<(Tally, u16)>,
-}
-
-/// The answer cannot be finished. The client sees the connection break, because the status is
-/// already gone.
-#[derive(Debug, Error)]
-pub enum CutOff {
-    /// The replica or the way to it failed.
-    #[error("the replica's answer broke off")]
-    Broken,
-    /// The deadline passed.
-    #[error("the request timed out during the answer")]
-    TimedOut,
 }
 
 // === impl ReplyBody ===
@@ -55,18 +38,10 @@ impl ReplyBody {
         ReplyBody::Whole(bytes.into())
     }
 
-    /// A body that begins with `first` and is still coming.
-    pub fn streamed(
-        first: Bytes,
-        call: CallHandle,
-        deadline: Option<Instant>,
-        tally: (Tally, u16),
-    ) -> ReplyBody {
-        let deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
+    /// A body that is still coming.
+    pub fn streamed(pieces: Pieces, tally: (Tally, u16)) -> ReplyBody {
         ReplyBody::Streamed(Box::new(Streamed {
-            first,
-            call,
-            deadline,
+            pieces,
             tally: Some(tally),
         }))
     }
@@ -123,30 +98,14 @@ impl Streamed {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
-        if !self.first.is_empty() {
-            let first = std::mem::take(&mut self.first);
-            return Poll::Ready(Some(Ok(Frame::data(first))));
+        let next = ready!(self.pieces.poll_next(cx));
+        match &next {
+            Some(Ok(_)) => {}
+            None => self.end(None),
+            Some(Err(CutOff::TimedOut)) => self.end(Some(408)),
+            Some(Err(CutOff::Broken)) => self.end(Some(500)),
         }
-        if let Some(deadline) = &mut self.deadline
-            && deadline.as_mut().poll(cx).is_ready()
-        {
-            self.end(Some(408));
-            return Poll::Ready(Some(Err(CutOff::TimedOut)));
-        }
-        match self.call.poll_chunk(cx) {
-            Poll::Pending => Poll::Pending,
-            // An empty frame would end a chunked body; the next one comes at once.
-            Poll::Ready(Some(Ok(chunk))) if chunk.is_empty() => self.poll_frame(cx),
-            Poll::Ready(Some(Ok(chunk))) => Poll::Ready(Some(Ok(Frame::data(chunk)))),
-            Poll::Ready(None) => {
-                self.end(None);
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Err(_))) => {
-                self.end(Some(500));
-                Poll::Ready(Some(Err(CutOff::Broken)))
-            }
-        }
+        Poll::Ready(next.map(|piece| piece.map(Frame::data)))
     }
 
     /// Counts the request: with the status that the client saw, unless something else happened.
