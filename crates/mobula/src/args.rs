@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use mobula_models::settings::RUNTIME_VARIABLE;
+use mobula_process::busy_poll;
 use mobula_process::net::Addr;
 
 use crate::ray_version::RayVersionArgs;
@@ -91,6 +92,8 @@ pub struct RunArgs {
     /// name=amount pairs that replicas may ask for as `resources`, over all workers
     #[arg(long, value_parser = amount, value_delimiter = ',')]
     pub resources: Vec<(String, f64)>,
+    #[command(flatten)]
+    pub requests: RequestArgs,
     #[command(flatten)]
     pub ray: RayVersionArgs,
     #[command(flatten)]
@@ -187,6 +190,20 @@ pub struct RouterArgs {
     pub access: AccessArgs,
 }
 
+/// What requests pass through.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct RequestArgs {
+    /// Longest look for a next message before the thread sleeps, in microseconds; 0: none. Where
+    /// requests have one thread, and the machine more than one CPU
+    #[arg(
+        long,
+        env = "MOBULA_BUSY_POLL_US",
+        default_value_t = busy_poll::WINDOW_MAX_US,
+        value_parser = clap::value_parser!(u64).range(..=1000)
+    )]
+    pub busy_poll_us: u64,
+}
+
 /// Who may use the admin API.
 #[derive(Debug, Args)]
 pub struct AdminTokenArgs {
@@ -258,6 +275,8 @@ pub struct WorkerArgs {
     /// End when this process ends
     #[arg(long, hide = true)]
     pub parent_pid: Option<u32>,
+    #[command(flatten)]
+    pub requests: RequestArgs,
     #[command(flatten)]
     pub access: AccessArgs,
 }

@@ -41,6 +41,7 @@ pub fn worker_command(
         ("--join", head.to_string()),
         ("--cpus", (cpus / share).to_string()),
         ("--gpus", (args.num_gpus / share).to_string()),
+        ("--busy-poll-us", args.requests.busy_poll_us.to_string()),
         ("--parent-pid", std::process::id().to_string()),
     ];
     for (name, amount) in &args.resources {

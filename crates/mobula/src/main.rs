@@ -14,6 +14,7 @@ mod models;
 mod ray_version;
 mod router;
 mod run;
+mod runtime;
 mod state_dir;
 mod telemetry;
 mod worker;
@@ -73,21 +74,9 @@ fn execute(cli: Cli) -> Result<()> {
     })
 }
 
-/// What requests pass through where several roles share a machine: one thread for two CPUs, as
-/// requests that cross from thread to thread cost more than they gain (docs/performance.md).
-/// `TOKIO_WORKER_THREADS` says otherwise.
-fn runtime_of_requests() -> std::io::Result<Runtime> {
-    let mut builder = Builder::new_multi_thread();
-    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        builder.worker_threads(cpus.div_ceil(2));
-    }
-    builder.enable_all().build()
-}
-
 /// The router has a runtime of its own, so that a busy head does not hold up requests.
 async fn execute_run(args: args::RunArgs, log: &LogArgs) -> Result<()> {
-    let routing = runtime_of_requests()?;
+    let routing = runtime::of_requests(args.requests)?;
     let ended = run::run(args, log, routing.handle().clone()).await;
     // The router has drained; a runtime must not be waited for on another one.
     routing.shutdown_background();
@@ -98,7 +87,7 @@ async fn execute_run(args: args::RunArgs, log: &LogArgs) -> Result<()> {
 /// threads of their own; and this thread for what speaks with the head and answers probes, so
 /// that code that blocks does not hold it up.
 fn execute_worker(args: args::WorkerArgs) -> Result<()> {
-    let replicas = runtime_of_requests()?;
+    let replicas = runtime::of_requests(args.requests)?;
     let here = Builder::new_current_thread().enable_all().build()?;
     let ended = here.block_on(worker::run(args, replicas.handle().clone()));
     // Code that blocks would be waited for.

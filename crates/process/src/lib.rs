@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod admin;
+pub mod busy_poll;
 mod encrypted_key;
 pub mod https;
 pub mod ids;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use futures_util::Stream;
+use mobula_process::busy_poll;
 use mobula_proto::numbers::NumberMap;
 use mobula_proto::v1::{self, frame::Kind};
 use thiserror::Error;
@@ -51,15 +52,19 @@ impl Link {
         permit: Permit,
     ) -> Result<(CallHandle, Sending<'_>), Permit> {
         let request = self.next.fetch_add(1, Ordering::Relaxed);
-        let state = {
+        let (state, is_alone) = {
             let mut calls = lock(&self.calls);
             if calls.closed {
                 return Err(permit);
             }
             let state = Arc::new(Call::new(permit, call.body.len()));
             calls.open.insert(request, Arc::clone(&state));
-            state
+            (state, calls.open.len() == 1)
         };
+        // With company there is enough to do.
+        if is_alone {
+            busy_poll::expect_more();
+        }
         let handle = CallHandle::new(Arc::clone(self), request, state);
         let frame = v1::Frame {
             request,
@@ -132,6 +137,8 @@ impl Link {
         };
         if idle {
             self.idle.notify_waiters();
+            // The next request.
+            busy_poll::expect_more();
         }
         call
     }

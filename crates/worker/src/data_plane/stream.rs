@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mobula_app::Body;
+use mobula_process::busy_poll;
 use mobula_proto::v1::{Call, FaultKind, Frame, FrameBatch, Protocol, RejectReason, frame};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -78,6 +79,9 @@ impl Exchange {
             self.replicas = self.published.borrow_and_update().clone();
         }
         let now = Instant::now();
+        if batch.frames.len() == 1 {
+            busy_poll::expect_more();
+        }
         for frame in batch.frames {
             let request = frame.request;
             match frame.kind {
