@@ -212,7 +212,12 @@ mod tests {
     #[test]
     fn a_runtime_that_looks_does_its_work_and_comes_to_rest() {
         let mut builder = Builder::new_multi_thread();
-        enable(builder.worker_threads(1).enable_all(), 1, 2, Duration::from_micros(WINDOW_MAX_US));
+        enable(
+            builder.worker_threads(1).enable_all(),
+            1,
+            2,
+            Duration::from_micros(WINDOW_MAX_US),
+        );
         let runtime = builder.build().unwrap();
         let (sender, mut receiver) = tokio::sync::mpsc::channel::<u32>(1);
         let reading = runtime.spawn(async move {
