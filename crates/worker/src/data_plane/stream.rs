@@ -79,6 +79,7 @@ impl Exchange {
             self.replicas = self.published.borrow_and_update().clone();
         }
         let now = Instant::now();
+        // With company there is enough to do.
         if batch.frames.len() == 1 {
             busy_poll::expect_more();
         }
