@@ -7,7 +7,7 @@ export MOBULA_BIN := $(CURDIR)/$(BIN)
 .PHONY: help run test build check unit chart e2e test-kubernetes test-node test-gpu test-compat sim fuzz chaos soak loadtest bench h2spec fmt models
 
 help: ## List the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 run: build models ## Build, fetch ONNX Runtime and the default models, serve examples/rag.yaml
 	$(BIN) run examples/rag.yaml

@@ -10,9 +10,9 @@ use mobula_process::net::Addr;
 
 use crate::ray_version::RayVersionArgs;
 
-/// Serves models from a Serve config.
+/// Serves models from a Ray Serve config
 #[derive(Debug, Parser)]
-#[command(name = "mobula", version, about, arg_required_else_help = true)]
+#[command(name = "mobula", version, arg_required_else_help = true)]
 pub struct Cli {
     #[command(flatten)]
     pub log: LogArgs,
