@@ -136,9 +136,14 @@ pub const TABLE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 // ---- shutdown ----
 
-/// How long an idle HTTP/1 connection stays open when its port closes, for the request that its
-/// client may just be sending.
+/// How long an HTTP/1 connection without a request stays open at least when its port closes, for
+/// the request that its client may just be sending.
 pub const LAST_REQUEST_WAIT: Duration = Duration::from_secs(1);
+
+/// A connection that is in use is told with an answer that it goes: it stays open until this long
+/// after its last request. To close it earlier would be to meet, now and then, a request that is on
+/// its way, which a client must not send again if it may not be repeated.
+pub const LAST_REQUEST_IDLE: Duration = Duration::from_secs(5);
 
 /// How long requests in progress may still take when the router is told to stop or its ingress
 /// closes. What is left then is cut off.

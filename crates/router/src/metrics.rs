@@ -194,6 +194,7 @@ pub fn publish_limits(body_bytes_max: u64) {
         seconds("body_idle_seconds_max", limits::BODY_IDLE_SECONDS_MAX),
         seconds("write_stall_seconds_max", limits::WRITE_STALL_SECONDS_MAX),
         seconds("last_request_wait", limits::LAST_REQUEST_WAIT),
+        seconds("last_request_idle", limits::LAST_REQUEST_IDLE),
         seconds("drain_seconds_max", limits::DRAIN_SECONDS_MAX),
     ];
     for (name, value) in limits {

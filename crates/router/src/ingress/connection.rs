@@ -19,7 +19,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
 use super::websocket::Tunnel;
-use crate::limits::{IDLE_LOOK_INTERVAL, LOOK_INTERVAL_MIN};
+use crate::limits::{IDLE_LOOK_INTERVAL, LAST_REQUEST_IDLE, LAST_REQUEST_WAIT, LOOK_INTERVAL_MIN};
 
 /// What a connection is doing; shared by its socket, its service and its watchman.
 #[derive(Default)]
@@ -116,6 +116,18 @@ impl Activity {
     /// From now on every answer is the last of its connection.
     pub fn set_closing(&self) {
         self.closing.store(true, Ordering::Relaxed);
+    }
+
+    /// For how long the client may still send its last request, when the port closes.
+    pub fn last_request_wait(&self, seen: &Seen) -> Duration {
+        let idle = match self.heads.load(Ordering::Relaxed) == seen.heads {
+            true => seen.idle,
+            // There was a request since the last look.
+            false => Duration::ZERO,
+        };
+        LAST_REQUEST_IDLE
+            .saturating_sub(idle)
+            .max(LAST_REQUEST_WAIT)
     }
 
     /// What goes on after HTTP, if anything.
@@ -375,6 +387,23 @@ mod tests {
         assert_eq!(looks_until_end(&activity), 24);
         activity.on_write(&Poll::Ready(Ok(1)));
         assert_eq!(looks_until_end(&activity), 0);
+    }
+
+    #[test]
+    fn the_last_request_is_waited_for_longer_on_a_connection_that_is_in_use() {
+        let activity = Arc::new(Activity::default());
+        let mut seen = Seen::default();
+        drop(activity.on_head(false));
+        activity.look(&mut seen, STEP, PATIENCE);
+        assert_eq!(activity.last_request_wait(&seen), LAST_REQUEST_IDLE);
+        let while_idle = [2, 1, 4].map(|seconds| {
+            activity.look(&mut seen, Duration::from_secs(seconds), PATIENCE);
+            activity.last_request_wait(&seen).as_secs()
+        });
+        assert_eq!(while_idle, [3, 2, LAST_REQUEST_WAIT.as_secs()]);
+        // The next look has yet to see it.
+        drop(activity.on_head(false));
+        assert_eq!(activity.last_request_wait(&seen), LAST_REQUEST_IDLE);
     }
 
     #[test]

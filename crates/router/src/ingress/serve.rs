@@ -22,7 +22,7 @@ use super::connection::{Activity, Answering, Held, Look, Patience, Seen, Version
 use super::listener::Port;
 use super::quiet::Quiet;
 use super::websocket::Tunnel;
-use crate::limits::{HEADER_BYTES_MAX, HEADERS_MAX, HTTP2_STREAMS_MAX, LAST_REQUEST_WAIT};
+use crate::limits::{HEADER_BYTES_MAX, HEADERS_MAX, HTTP2_STREAMS_MAX};
 
 /// HTTP/2 window of one request's body, and of all on one connection.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -117,7 +117,8 @@ impl<P: Port> Connection<P> {
             _ = self.cut_or_exhausted(seen, self.patience) => return None,
         }
         // The client may be sending at this moment.
-        let version = tokio::time::timeout(LAST_REQUEST_WAIT, io.version(may_be_http2));
+        let wait = self.activity.last_request_wait(seen);
+        let version = tokio::time::timeout(wait, io.version(may_be_http2));
         self.unless_cut(version).await?.ok()?
     }
 
@@ -147,9 +148,12 @@ impl<P: Port> Connection<P> {
         }
         // The client of an idle connection may be sending at this moment: it is answered, and told
         // with the answer that the connection goes.
+        let wait = self.activity.last_request_wait(seen);
         tokio::select! {
+            // What came before the time was over is answered.
+            biased;
             _ = &mut serving => return None,
-            () = tokio::time::sleep(LAST_REQUEST_WAIT) => {}
+            () = tokio::time::sleep(wait) => {}
             () = self.ends.cut.cancelled() => return None,
         }
         Pin::new(&mut serving).graceful_shutdown();
@@ -338,6 +342,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_client_that_sends_every_few_seconds_is_told_with_an_answer_that_the_port_closes() {
+        for pause in [0.5, 2.5, 4.0] {
+            let pause = Duration::from_secs_f64(pause);
+            let close = CancellationToken::new();
+            let ends = Ends {
+                close: close.clone(),
+                cut: CancellationToken::new(),
+            };
+            let mut client = client_until(ends).await;
+            for _ in 0..3 {
+                tokio::time::sleep(pause).await;
+                client.write_all(REQUEST).await.unwrap();
+                answer(&mut client).await;
+            }
+            close.cancel();
+            tokio::time::sleep(pause).await;
+            client.write_all(REQUEST).await.unwrap();
+            let mut read = Vec::new();
+            client.read_to_end(&mut read).await.unwrap();
+            let read = String::from_utf8(read).unwrap();
+            assert!(read.starts_with("HTTP/1.1 200"), "{pause:?}: {read}");
+            assert!(read.contains("connection: close"), "{pause:?}: {read}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_head_that_never_ends_is_cut_off_when_its_time_is_over_and_not_after_twice_that() {
         let (read, held) = held(b"GET / HTTP/1.1\r\nhost: a\r\n").await;
         assert!(read.is_empty(), "{read:?}");
@@ -358,11 +388,15 @@ mod tests {
 
     /// A client of a connection that is being served.
     async fn client() -> TcpStream {
+        client_until(never()).await
+    }
+
+    async fn client_until(ends: Ends) -> TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap());
         let client = client.await.unwrap();
         let (socket, _) = listener.accept().await.unwrap();
-        tokio::spawn(Connection::new(Arc::new(Ok200), PATIENCE, never()).serve(socket));
+        tokio::spawn(Connection::new(Arc::new(Ok200), PATIENCE, ends).serve(socket));
         client
     }
 
