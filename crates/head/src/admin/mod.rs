@@ -179,19 +179,20 @@ impl Answer for Admin {
 }
 
 const HOME: &str = "Mobula admin API\n\n\
-    GET    /api/serve/applications/    what is deployed, and how it is\n\
-    PUT    /api/serve/applications/    deploy a Serve config (JSON)\n\
-    DELETE /api/serve/applications/    delete everything\n\
-    GET    /api/mobula/history         the configs of before, and what became of them\n\
-    POST   /api/mobula/rollback        back to one of them\n\
-    POST   /api/mobula/plan            what a Serve config would do, without doing it\n\
-    GET, PUT, DELETE /api/mobula/applications/{application}   one application\n\
-    POST   /api/v1/applications/{application}/deployments/{deployment}/scale\n\
-    GET    /api/ray/version            the Ray version this is compatible with\n\
-    GET    /metrics                    of the head and all workers\n\
-    GET    /livez, /readyz             health of the head\n";
+    GET    /api/serve/applications/                what is deployed, and how it is\n\
+    PUT    /api/serve/applications/                deploy a Serve config (JSON)\n\
+    DELETE /api/serve/applications/                delete everything\n\
+    GET    /api/mobula/applications/{application}  one application\n\
+    PUT    /api/mobula/applications/{application}  deploy one, and leave the others alone\n\
+    DELETE /api/mobula/applications/{application}  delete one\n\
+    POST   /api/mobula/plan                        what a Serve config would do, without doing it\n\
+    GET    /api/mobula/history                     the configs of before, and what became of them\n\
+    POST   /api/mobula/rollback                    back to one of them\n\
+    POST   /api/v1/applications/{application}/deployments/{deployment}/scale  its replicas\n\
+    GET    /api/ray/version                        the Ray version this is compatible with\n\
+    GET    /metrics                                of the head and all workers\n\
+    GET    /livez, /readyz                         health of the head\n";
 
-/// The whole body, or the answer to whoever sent too much or too slowly.
 /// 503 while no head leads. Clients of Ray's scale route read JSON, those of the others text.
 pub(crate) fn unavailable(path: &str, why: &str) -> Reply {
     match route::find(&Method::POST, path) {
@@ -200,6 +201,7 @@ pub(crate) fn unavailable(path: &str, why: &str) -> Reply {
     }
 }
 
+/// The whole body, or the answer to whoever sent too much or too slowly.
 pub(crate) async fn read_body(body: Incoming) -> Result<bytes::Bytes, Reply> {
     let limited = http_body_util::Limited::new(body, BODY_BYTES_MAX);
     match tokio::time::timeout(BODY_SECONDS_MAX, limited.collect()).await {

@@ -15,6 +15,7 @@ use super::intent::{Application, Deployment, Phase};
 use super::placement::{Free, Peers};
 use super::rollout;
 use super::spec::ReplicaSpec;
+use super::starts::Starts;
 use super::supply::Shortage;
 use super::{DeploymentId, Now, Reason, ReplicaId, ReplicaKey, World};
 
@@ -209,26 +210,30 @@ impl Planner<'_> {
             }
             return;
         }
+        let said = &status.message;
         let may_say = match status.state {
             State::Updating | State::Upscaling | State::Downscaling => {
-                status.message.is_empty() || status.message.starts_with(WAITING)
+                said.is_empty() || said.starts_with(WAITING) || Starts::is_told_by(said)
             }
             State::Healthy | State::Unhealthy | State::DeployFailed => false,
         };
         if !may_say {
             return;
         }
+        let failed = match deployment.starts.failures_in_a_row {
+            0 => String::new(),
+            _ => deployment.starts.message(deployment.target),
+        };
         let (message, reason) = match waiting {
+            // Both: the next try waits as well.
+            Some(reason) if !failed.is_empty() => {
+                (format!("{}\n{failed}", self.with_trouble(&reason)), reason)
+            }
             Some(reason) => (self.with_trouble(&reason), reason),
             None => {
                 let have = deployment.replicas.len() as u32;
-                (
-                    String::new(),
-                    Reason::BelowTarget {
-                        have,
-                        target: deployment.target,
-                    },
-                )
+                let target = deployment.target;
+                (failed, Reason::BelowTarget { have, target })
             }
         };
         if status.message != message {

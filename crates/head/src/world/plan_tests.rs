@@ -152,6 +152,39 @@ fn waiting_for_room_is_no_failure_and_says_what_is_missing() {
 }
 
 #[test]
+fn a_version_that_fails_and_waits_for_room_says_both() {
+    let mut sim = Sim::new();
+    sim.add_worker(1.5);
+    let bad = Version {
+        code: BAD_CODE,
+        target: 2,
+        ..V1
+    };
+    deploy(&mut sim, bad);
+    let failed = (0..10).any(|_| {
+        sim.round();
+        the_deployment(&sim).starts.failures_in_a_row == 1
+    });
+    assert!(failed);
+    // Time for the next try.
+    sim.now_ms += 1_000;
+    sim.head_step();
+    assert_snapshot!(the_deployment(&sim).status.message, @r"
+    waiting: 0 of 2 replicas placed; needs 1 CPU, 0.5 CPU free on the nearest of 1 worker(s), 0.5 CPU short
+    A replica failed to start, 1 in a row, trying 5 more time(s). Error:
+    no such model
+    ");
+    sim.settle();
+    let status = &the_deployment(&sim).status;
+    assert_eq!(status.state, State::DeployFailed);
+    assert!(
+        status
+            .message
+            .starts_with("The deployment failed to start 6 times")
+    );
+}
+
+#[test]
 fn a_bad_version_gives_up_and_the_old_one_keeps_serving() {
     let mut sim = running(V1, &[4.0]);
     deploy(

@@ -17,6 +17,9 @@ const RETRY_MS_MIN: u64 = 200;
 /// The longest pause: a mended file or a service that came back is noticed within it.
 const RETRY_MS_MAX: u64 = 5_000;
 
+/// How the message after a failure begins that is not the last.
+const FAILED: &str = "A replica failed to start";
+
 /// Bytes of a replica's error text that are kept for the status document.
 const ERROR_BYTES_MAX: usize = 8 * 1024;
 
@@ -70,6 +73,11 @@ impl Starts {
         }
     }
 
+    /// Whether a message tells of a failure that is not the last.
+    pub fn is_told_by(message: &str) -> bool {
+        message.starts_with(FAILED)
+    }
+
     /// What the deployment's message says after a failure.
     pub fn message(&self, target: u32) -> String {
         let failures = self.failures_in_a_row;
@@ -88,8 +96,7 @@ impl Starts {
         }
         let left = threshold(target) - failures;
         format!(
-            "A replica failed to start, {failures} in a row, trying {left} more time(s). \
-             Error:\n{}",
+            "{FAILED}, {failures} in a row, trying {left} more time(s). Error:\n{}",
             self.last_error
         )
     }
