@@ -8,6 +8,7 @@ promise that no request is lost.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,8 @@ class Window:
     end_ms: float
 
     def covers(self, failure: Failure) -> bool:
-        return failure.start_ms <= self.end_ms and failure.end_ms >= self.start_ms
+        # k6 rounds its times down to whole milliseconds.
+        return failure.start_ms <= self.end_ms and failure.end_ms >= math.floor(self.start_ms)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from causes import DROPPED_BY_K6, KILLED_ROUTER, KILLED_WORKER, REFUSED, STOPPED_ROUTER, Failure, Window, cause
+from causes import (
+    DROPPED_BY_K6,
+    KILLED_ROUTER,
+    KILLED_WORKER,
+    REFUSED,
+    STOPPED_ROUTER,
+    Failure,
+    Window,
+    cause,
+)
 from support.server import REPOSITORY
 
 SEED = 7
@@ -57,7 +66,7 @@ def test_no_fault_loses_a_request_that_can_be_answered_or_an_accepted_config(
 RESET = 1220  # k6's code for a connection that was reset
 WINDOWS = {
     "router 0 killed": Window("router", 0, True, 1000, 2000),
-    "router 0 stopped": Window("router", 0, False, 1000, 2000),
+    "router 0 stopped": Window("router", 0, False, 1000.7, 2000),
     "worker killed": Window("worker", 1, True, 1000, 2000),
     "worker stopped": Window("worker", 1, False, 1000, 2000),
 }
@@ -73,6 +82,8 @@ def failure(method: str = "GET", status: int = 0, code: int = 0, **fields: int) 
     [
         (failure(code=RESET), "router 0 killed", KILLED_ROUTER),
         (failure(code=REFUSED), "router 0 stopped", STOPPED_ROUTER),
+        # In the millisecond of the signal.
+        (failure(code=REFUSED, start_ms=1000, end_ms=1000), "router 0 stopped", STOPPED_ROUTER),
         (failure("POST", 502, start_ms=500, end_ms=1001), "worker killed", KILLED_WORKER),
     ],
 )
@@ -96,6 +107,7 @@ def test_what_k6_drops_as_it_is_told_to_end_is_of_the_end_and_nothing_else_is() 
         (failure(code=RESET, start_ms=2001, end_ms=2002), "router 0 killed"),
         (failure(status=503), "router 0 killed"),
         (failure(code=RESET), "router 0 stopped"),
+        (failure(code=REFUSED, start_ms=999, end_ms=999), "router 0 stopped"),
         (failure("POST", 502), "worker stopped"),
         (failure("GET", 502), "worker killed"),
         (failure("POST", 503), "worker killed"),
