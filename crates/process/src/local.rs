@@ -5,7 +5,7 @@
 //! thread of the sender for every message, for nothing. This one is registered for reading, and
 //! for writing only while its buffer is full.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
@@ -29,6 +29,23 @@ fn register(socket: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixSt
     // the descriptor stays open and the same.
     let registered = unsafe { AsyncFd::register_with_interest(socket, interest) };
     registered.map_err(io::Error::from)
+}
+
+/// Reads once, into memory that was not filled with zeros for it: of a large body that would be
+/// one more pass over every byte, and over room that nothing is read into.
+#[expect(
+    unsafe_code,
+    reason = "tokio trusts its caller with memory that was never written"
+)]
+fn read(socket: &UnixStream, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
+    // SAFETY: nothing but the system call writes there, and it only writes bytes.
+    let unfilled = unsafe { buf.unfilled_mut() };
+    let (filled, _) = rustix::io::read(socket, unfilled)?;
+    let read = filled.len();
+    // SAFETY: these are the bytes that were just read, at the beginning of what was unfilled.
+    unsafe { buf.assume_init(read) };
+    buf.advance(read);
+    Ok(read)
 }
 
 // === impl Local ===
@@ -80,15 +97,13 @@ impl AsyncRead for Local {
     ) -> Poll<io::Result<()>> {
         loop {
             let mut ready = ready!(self.socket.poll_read_ready(cx))?;
-            let unfilled = buf.initialize_unfilled();
-            let room = unfilled.len();
-            match ready.get_inner().read(unfilled) {
+            let room = buf.remaining();
+            match read(ready.get_inner(), buf) {
                 Ok(read) => {
                     if 0 < read && read < room {
                         // All that was there: what comes next is reported anew.
                         ready.clear_ready();
                     }
-                    buf.advance(read);
                     return Poll::Ready(Ok(()));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
