@@ -100,15 +100,13 @@ impl<F: Fn(&str) -> v1::Call> Ask<F> {
                 return Attempt::Elsewhere(permit);
             }
         };
-        if self.upload.rest.is_some() && handle.call().credit().await.is_some() {
-            // Taken: from here on the body belongs to this replica.
-            self.repeatable = false;
-            if let Some(rest) = self.upload.rest.take() {
-                rest.send(&mut handle);
+        let first = match self.follow(&mut handle).await {
+            Ok(()) => {
+                handle.set_late_at(self.timeout_at);
+                handle.first().await
             }
-        }
-        handle.set_late_at(self.timeout_at);
-        let first = handle.first().await;
+            Err(error) => First::Upload(error),
+        };
         handle.set_late_at(None);
         if let Some(trial) = trial {
             judge(trial, &first, &mut handle);
@@ -125,6 +123,15 @@ impl<F: Fn(&str) -> v1::Call> Ask<F> {
             First::Failed => Attempt::Failed(Failure::Internal),
             First::Upload(error) => Attempt::Failed(Failure::Upload(error)),
         }
+    }
+
+    /// Sends what of the body did not go with the call.
+    async fn follow(&mut self, handle: &mut CallHandle) -> Result<(), UploadError> {
+        // On the heap: most bodies are small.
+        if self.upload.rest.is_some() && Box::pin(self.upload.follow(handle)).await? {
+            self.repeatable = false;
+        }
+        Ok(())
     }
 }
 

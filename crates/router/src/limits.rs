@@ -74,7 +74,8 @@ pub const BIND_RETRY_DELAY: Duration = Duration::from_secs(1);
 // ---- queue ----
 
 /// Requests waiting per deployment in this router, when `max_queued_requests` sets no lower
-/// limit. Each holds at most one body chunk (64 KiB), most hold a few KiB.
+/// limit. Each holds at most one body chunk (64 KiB), or one window (256 KiB) when a replica has
+/// refused it; most hold a few KiB.
 pub const QUEUED_REQUESTS_MAX: usize = 10_000;
 
 /// Where requests have classes: how often one that waits is passed over in a row.
@@ -110,6 +111,11 @@ pub const WORKER_FAILURES_TOLD_MIN: u32 = 5;
 
 /// How long a connection to a worker that has left the table waits for its last answers.
 pub const RETIRED_LINK_SECONDS_MAX: Duration = Duration::from_secs(600);
+
+/// Pieces of a body that follow a call before the replica has taken it. They are kept until it
+/// has, for the request may go elsewhere, and each may hold up to 64 KiB of what its client sent; a
+/// first window of whole chunks is three of them.
+pub const OFFERED_PIECES_MAX: usize = 16;
 
 /// How often an accepted request that is safe to repeat is sent again after its replica was
 /// lost. Once: what killed one replica may kill the next.

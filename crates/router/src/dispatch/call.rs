@@ -194,15 +194,33 @@ impl Call {
 
     // ---- the uploader's side ----
 
-    /// Waits until the worker has taken the call and wants more of the body: how many bytes, or
-    /// none when the call is over.
+    /// How many bytes of the body may be sent now, whether or not the call was taken.
+    pub fn room(&self) -> usize {
+        lock(&self.state).credit
+    }
+
+    /// Waits until the worker has taken the call; false when it is over.
+    pub async fn taken(&self) -> bool {
+        poll_fn(|cx| {
+            let mut state = lock(&self.state);
+            if state.over.is_some() || state.accepted {
+                return Poll::Ready(state.over.is_none());
+            }
+            state.uploader = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Waits until the worker, which has taken the call, wants more of the body: how many bytes,
+    /// or none when the call is over.
     pub async fn credit(&self) -> Option<usize> {
         poll_fn(|cx| {
             let mut state = lock(&self.state);
             if state.over.is_some() {
                 return Poll::Ready(None);
             }
-            if state.accepted && state.credit > 0 {
+            if state.credit > 0 {
                 return Poll::Ready(Some(state.credit));
             }
             state.uploader = Some(cx.waker().clone());

@@ -57,7 +57,7 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Bytes> {
 }
 
 /// A deployment with one slot, and that slot.
-fn deployment() -> (Arc<Deployment>, Permit) {
+pub(super) fn deployment() -> (Arc<Deployment>, Permit) {
     let deployment = Arc::new(Deployment::new("a", "D", "h", Arc::default()));
     let worker = Worker::new("w", "unix:/nowhere", &CancellationToken::new());
     let target = Target::new("r", Arc::new(worker), &deployment.metrics, None);

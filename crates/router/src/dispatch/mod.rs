@@ -8,6 +8,8 @@ pub(crate) mod fuzzing;
 mod link;
 mod outbox;
 mod upload;
+#[cfg(test)]
+mod upload_tests;
 mod worker;
 
 pub use call::{CallHandle, First};

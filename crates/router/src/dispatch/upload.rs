@@ -1,5 +1,8 @@
-//! The body of a request on its way to a worker: what goes with the call, and the rest, which is
-//! sent piece by piece once the worker has taken the call, as fast as the replica reads.
+//! The body of a request on its way to a worker: what goes with the call, and the rest, piece by
+//! piece: at once what the first window has room for, then as fast as the replica reads.
+//!
+//! What was sent is kept until the worker has taken the call, for it may go elsewhere: no more than
+//! the first window.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +17,7 @@ use mobula_proto::v1::{self, frame::Kind};
 use thiserror::Error;
 
 use super::CallHandle;
-use crate::limits::BODY_IDLE_SECONDS_MAX;
+use crate::limits::{BODY_IDLE_SECONDS_MAX, OFFERED_PIECES_MAX};
 
 /// Why a request's body did not arrive whole.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -41,9 +44,11 @@ pub struct Upload {
     pub rest: Option<Rest>,
 }
 
-/// What is not sent yet. Read once, by the replica that took the call.
+/// What follows the call. Sent to the end by the replica that took the call.
 pub struct Rest {
-    /// Read already, but too large for the call's frame.
+    /// Sent to a replica that has not taken the call yet.
+    kept: Vec<v1::Data>,
+    /// Read already, but too large for the last frame.
     ready: Bytes,
     body: Pin<Box<dyn Body<Data = Bytes, Error = UploadError> + Send>>,
     /// Bytes read so far.
@@ -73,6 +78,7 @@ impl Upload {
         Upload {
             first: Bytes::new(),
             rest: Some(Rest {
+                kept: Vec::new(),
                 ready: Bytes::new(),
                 body: Box::pin(body),
                 read: 0,
@@ -117,6 +123,7 @@ impl Upload {
         }
         let ready = first.split_off(first.len().min(BODY_CHUNK_BYTES_MAX));
         let rest = Some(Rest {
+            kept: Vec::new(),
             ready,
             body: Box::pin(body),
             read,
@@ -126,6 +133,25 @@ impl Upload {
         Ok(Upload { first, rest })
     }
 
+    /// Sends what follows the call, and returns when the replica has taken it. False when the call
+    /// is over: then it may be sent again, whole.
+    pub async fn follow(&mut self, handle: &mut CallHandle) -> Result<bool, UploadError> {
+        let Some(rest) = &mut self.rest else {
+            return Ok(false);
+        };
+        if !rest.offer(handle).await? {
+            return Ok(false);
+        }
+        // From here on the body belongs to this replica.
+        if let Some(mut rest) = self.rest.take()
+            && !rest.is_offered_whole()
+        {
+            rest.kept = Vec::new();
+            rest.send(handle);
+        }
+        Ok(true)
+    }
+
     fn whole(first: Bytes) -> Upload {
         // The last piece may have gone above what fits one frame.
         let mut upload = Upload { first, rest: None };
@@ -133,6 +159,7 @@ impl Upload {
             let ready = upload.first.split_off(BODY_CHUNK_BYTES_MAX);
             let size = ready.len() as u64;
             upload.rest = Some(Rest {
+                kept: Vec::new(),
                 ready,
                 body: Box::pin(http_body_util::Empty::new().map_err(|never| match never {})),
                 read: size,
@@ -204,8 +231,44 @@ where
 // === impl Rest ===
 
 impl Rest {
+    /// Sends what the first window has room for, from the beginning, until the call is taken (true)
+    /// or over (false).
+    async fn offer(&mut self, handle: &CallHandle) -> Result<bool, UploadError> {
+        let call = handle.call();
+        let (link, request) = handle.link();
+        // What went to one replica fits the first window of the next one as well.
+        let mut room = call.room();
+        let mut offered = 0;
+        loop {
+            if offered == self.kept.len() {
+                if room == 0 || offered >= OFFERED_PIECES_MAX || self.is_offered_whole() {
+                    return Ok(call.taken().await);
+                }
+                tokio::select! {
+                    biased;
+                    taken = call.taken() => return Ok(taken),
+                    data = self.next(room.min(BODY_CHUNK_BYTES_MAX)) => self.kept.push(data?),
+                }
+            }
+            let Some(data) = self.kept.get(offered).cloned() else {
+                return Ok(call.taken().await);
+            };
+            offered += 1;
+            room = room.saturating_sub(data.bytes.len());
+            call.spend(data.bytes.len());
+            if link.send(request, Kind::Data(data)).await.is_err() {
+                // The call hears of it from the link.
+                return Ok(call.taken().await);
+            }
+        }
+    }
+
+    fn is_offered_whole(&self) -> bool {
+        self.kept.last().is_some_and(|data| data.end)
+    }
+
     /// Sends the rest in a task of its own, because the answer may begin before the body ends.
-    pub fn send(self, handle: &mut CallHandle) {
+    fn send(self, handle: &mut CallHandle) {
         let call = Arc::clone(handle.call());
         let (link, request) = handle.link();
         let link = Arc::clone(link);

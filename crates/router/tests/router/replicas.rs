@@ -83,6 +83,42 @@ async fn a_worker_lost_before_it_accepted_is_not_noticed_by_the_client() {
     }
 }
 
+#[tokio::test]
+async fn a_large_body_of_which_a_part_went_to_a_replica_that_did_not_take_it_goes_elsewhere_whole()
+{
+    let sent = Bytes::from_iter((0..3_000_000_u32).map(|n| (n % 251) as u8));
+    for is_lost in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let refuse = move |mut call: Call| async move {
+            call.unasked().await;
+            if is_lost {
+                call.broken.cancel();
+            } else {
+                call.reject(v1::RejectReason::Draining);
+            }
+        };
+        let echo = |mut call: Call| async move {
+            call.accept();
+            let body = call.body().await;
+            call.head(200, Bytes::new(), false);
+            call.stream(body).await;
+        };
+        let w1 = Worker::start(dir.path(), "w1", refuse).await;
+        let w2 = Worker::start(dir.path(), "w2", echo).await;
+        let table = table(vec![w1.replica("r1"), w2.replica("r2")]);
+        let house = House::start(dir, table).await;
+        let post = || {
+            Request::post(house.url("/"))
+                .body(sent.clone().into())
+                .unwrap()
+        };
+        let (status, replica, body) = answer_of_w1(&house, &w1, post).await;
+        assert_eq!((status, replica.as_str()), (200, "r2"));
+        assert!(body == sent, "{} bytes came back", body.len());
+        house.load(0, 0).await;
+    }
+}
+
 /// Sends requests until one of them reached w1, and gives its answer.
 async fn answer_of_w1(
     house: &House,

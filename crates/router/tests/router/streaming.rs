@@ -41,6 +41,18 @@ async fn ten_megabytes_go_up_and_come_down_unchanged() {
 }
 
 #[tokio::test]
+async fn a_body_within_the_first_window_waits_for_no_word_of_the_replica() {
+    let (house, _worker) = House::with_worker(|mut call: Call| async move {
+        assert!(!call.call.end, "it does not fit the call");
+        while !call.unasked().await {}
+        call.answer(200, "all of it");
+    })
+    .await;
+    let (_, body) = house.post("/", pattern(100_000)).await;
+    assert_eq!(body, "all of it");
+}
+
+#[tokio::test]
 async fn a_body_of_unknown_length_streams_both_ways_at_once() {
     let (house, _worker) = House::with_worker(|mut call: Call| async move {
         call.accept();

@@ -265,6 +265,14 @@ impl Call {
         all.freeze()
     }
 
+    /// Waits for a piece of the body that comes unasked; whether it is the last.
+    pub async fn unasked(&mut self) -> bool {
+        match self.frames.recv().await.unwrap() {
+            Kind::Data(data) => data.end,
+            other => panic!("{other:?} inside a body"),
+        }
+    }
+
     /// Sends a body within the window that the router gives; whether it wanted all of it.
     pub async fn stream(&mut self, mut bytes: Bytes) -> bool {
         while !bytes.is_empty() {
