@@ -1,7 +1,7 @@
 //! How long the allocator keeps what was freed.
 //!
 //! mimalloc gives memory back to the system a second after it was freed, at the earliest, and what
-//! a large body passes through is of many sizes: a router of 10 MB echoes then holds 10 to 25 MiB
+//! a large body passes through is of many sizes: a router of 10 MB echoes then holds 10 to 28 MiB
 //! more than they need, now more and now less (docs/performance.md).
 
 use std::ffi::{c_int, c_long};
