@@ -18,6 +18,9 @@ use crate::limits::OFFERED_PIECES_MAX;
 
 const MAX: u64 = 10_000_000;
 
+/// Turns in which a body arrives, or does not: three for each portion of credit, and to spare.
+const TURNS_MAX: usize = 20_000;
+
 /// The worker's end of a link with one call.
 struct Far {
     link: Arc<Link>,
@@ -123,7 +126,7 @@ async fn taken(upload: &mut Upload, at_once: usize) -> Bytes {
         assert_eq!(following.await, Ok(true));
     }
     let mut credit = BODY_WINDOW_BYTES_INITIAL;
-    loop {
+    for _ in 0..TURNS_MAX {
         far.read();
         assert!(far.got.len() <= credit, "{} of {credit}", far.got.len());
         if far.ended {
@@ -136,6 +139,7 @@ async fn taken(upload: &mut Upload, at_once: usize) -> Bytes {
         }
         tokio::task::yield_now().await;
     }
+    panic!("the body stalls after {} bytes", far.got.len());
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
