@@ -24,11 +24,13 @@ const WINDOW_MIN: Duration = Duration::from_micros(16);
 /// The longest window unless an operator says otherwise: what a wait may cost in vain.
 pub const WINDOW_MAX_US: u64 = 128;
 
-/// Who gives way for longer shares the processor with somebody who has work for it,
-const OTHERS_MAX: Duration = Duration::from_micros(256);
+/// Who gives way for longer shares the processor with somebody who has work for it, and keeps it
+/// until the kernel's next tick, commonly 4 ms. A host that takes the processor away for a moment is
+/// back earlier, as are the other ends of the connections.
+const OTHERS_MAX: Duration = Duration::from_millis(1);
 
-/// and leaves it to them for so long.
-const OTHERS_PAUSE: Duration = Duration::from_secs(1);
+/// The processor is left to them for so long.
+const OTHERS_PAUSE: Duration = Duration::from_millis(200);
 
 thread_local! {
     /// None where a runtime does not look.
@@ -183,12 +185,12 @@ mod tests {
         assert!(busy_poll.begins(1_010_000));
         busy_poll.on_others(1_020_000, 1_015_000);
         assert!(!busy_poll.ends(1_020_000), "they were short");
-        busy_poll.on_others(1_400_000, 1_020_000);
-        assert!(busy_poll.ends(1_400_000));
-        assert!(!busy_poll.begins(1_410_000));
-        assert!(!busy_poll.begins(1_420_000));
-        busy_poll.begins(1_002_000_000);
-        assert!(busy_poll.begins(1_002_010_000), "the pause is over");
+        busy_poll.on_others(3_000_000, 1_020_000);
+        assert!(busy_poll.ends(3_000_000));
+        assert!(!busy_poll.begins(3_010_000));
+        assert!(!busy_poll.begins(3_020_000));
+        busy_poll.begins(204_000_000);
+        assert!(busy_poll.begins(204_010_000), "the pause is over");
     }
 
     /// What `enable` makes of a runtime: whether its tasks look.
