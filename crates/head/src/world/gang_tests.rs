@@ -331,6 +331,13 @@ fn where_a_surge_has_no_room_the_old_replica_goes_whose_room_the_bundles_can_use
     // No other one can use what one of the two leaves that remain.
     assert_eq!((current(&sim), replicas(&sim).count()), (1, 3));
     assert_snapshot!(message(&sim), @"waiting: 1 of 3 replicas placed; needs 1 CPU + 0.5 CPU at once (STRICT_PACK), nothing free on the nearest of 2 worker(s), 1.5 CPU short");
+    sim.observe(Event::Supplied(Supply {
+        on_demand: true,
+        ..Supply::default()
+    }));
+    let shortage = sim.head_step().shortage;
+    let whole = Resources::from_units([(CPU, 1.5)]);
+    assert_eq!(shortage.unplaced, [whole], "one at a time");
     sim.add_worker(1.5);
     sim.settle();
     assert!(is_right(&sim.world, the_deployment(&sim)));

@@ -44,10 +44,11 @@ pub(super) fn start(
     let mut peers = Peers::of(planner.world, all, replicas(&standing.keep));
     for started in 0..starts {
         let Some(placed) = place(planner, deployment, standing, &mut peers) else {
-            make_room(planner, id, deployment, standing, &peers);
-            // A change of version makes its own room where it has none.
+            let comes = make_room(planner, id, deployment, standing, &peers);
+            // A change of version makes its own room where it has none, if it can.
             let mut moves = standing.replace.iter();
-            let short = if changes && moves.all(|g| g.leaving_worker(planner.world).is_none()) {
+            let alone = changes && moves.all(|g| g.leaving_worker(planner.world).is_none());
+            let short = if alone && comes {
                 to_target / size
             } else {
                 starts
@@ -141,14 +142,14 @@ fn push_starts(
 }
 
 /// Stop-first, where start-first has no room: old replicas leave whose leaving would make some,
-/// and those that cannot stay anyway.
+/// and those that cannot stay anyway. Whether room will come of it, or of who leaves already.
 fn make_room(
     planner: &mut Planner<'_>,
     id: &DeploymentId,
     deployment: &Deployment,
     standing: &Standing<'_>,
     peers: &Peers,
-) {
+) -> bool {
     let on_demand = planner.world.supply.on_demand;
     let mut left = (wave(deployment) as usize).saturating_sub(standing.leaving);
     let mut others: Vec<&Together<'_>> = Vec::new();
@@ -172,14 +173,16 @@ fn make_room(
     }
     // Bundles and gangs may need the room of several.
     if is_room_made || deployment.spec.replica.group.is_plain() {
-        return;
+        return is_room_made || standing.leaving > 0;
     }
     let mut waves = waves_of(&others, left).into_iter();
-    if let Some(wave) = waves.find(|wave| makes_room(planner, deployment, wave, peers)) {
-        for group in wave {
-            retire_for_room(planner, id, deployment, group);
-        }
+    let Some(wave) = waves.find(|wave| makes_room(planner, deployment, wave, peers)) else {
+        return standing.leaving > 0;
+    };
+    for group in wave {
+        retire_for_room(planner, id, deployment, group);
     }
+    true
 }
 
 /// Those who could leave together, at most so many replicas: the first of each worker, and the
