@@ -5,12 +5,12 @@ use std::sync::Arc;
 use insta::assert_snapshot;
 
 use super::deployment_status::{State, Trigger};
-use super::fixtures::{V1, Version, application, config};
+use super::fixtures::{V1, Version, application, at, config};
 use super::intent::{Deployment, Phase};
 use super::observed::ReportedState;
 use super::rollout::DRAIN_REPLACE_MS_MAX;
 use super::sim::{BAD_CODE, Sim};
-use super::{DeploymentId, Event};
+use super::{DeploymentId, Event, apply_all};
 
 fn deploy(sim: &mut Sim, version: Version) {
     let spec = config(vec![application("app", version)]);
@@ -473,4 +473,20 @@ fn numbers_that_only_the_worker_looks_at_change_at_once_and_restart_nothing() {
             .iter()
             .all(|r| r.graceful_shutdown_timeout_s == 60.0)
     );
+}
+
+#[test]
+fn a_replica_that_is_dropped_before_anything_was_published_of_it_is_gone() {
+    let mut sim = running(V1, &[4.0]);
+    deploy(&mut sim, Version { target: 2, ..V1 });
+    let now = at(sim.now_ms);
+    let plan = sim.world.plan(now, &mut || "r-unheard-of".to_owned());
+    // The store is away: what is decided stays, and nothing of it is published.
+    apply_all(&mut sim.world, &plan, now);
+    assert_eq!(the_deployment(&sim).replicas.len(), 2);
+    deploy(&mut sim, V1);
+    assert_snapshot!(sim.head_step(), @"drop app#D#r-unheard-of: no router ever knew it");
+    sim.settle();
+    let phases = the_deployment(&sim).replicas.values().map(|r| &r.phase);
+    assert_eq!(phases.collect::<Vec<_>>(), [&Phase::Running]);
 }

@@ -116,15 +116,28 @@ impl World {
             changed.push((worker, version));
         }
         let versions: BTreeMap<WorkerId, u64> = changed.into_iter().collect();
-        if versions.is_empty() {
-            return false;
+        self.note_assigned(&versions);
+        !versions.is_empty()
+    }
+
+    /// Replicas that are in no assignment yet are in those that changed; or never will be, if they
+    /// were dropped before anything could be published: then the assignment that holds is one
+    /// without them.
+    fn note_assigned(&mut self, changed: &BTreeMap<WorkerId, u64>) {
+        let held = &self.published.assignments;
+        let replicas = self
+            .applications
+            .values_mut()
+            .flat_map(|application| application.deployments.values_mut())
+            .flat_map(|deployment| deployment.replicas.values_mut());
+        for replica in replicas.filter(|replica| replica.assigned_version.is_none()) {
+            let holds = || held.get(&replica.worker).map(|held| held.version);
+            replica.assigned_version = match changed.get(&replica.worker) {
+                Some(version) => Some(*version),
+                None if replica.phase == Phase::Stopping => holds(),
+                None => None,
+            };
         }
-        for replica in self.replicas_mut() {
-            if replica.assigned_version.is_none() {
-                replica.assigned_version = versions.get(&replica.worker).copied();
-            }
-        }
-        true
     }
 
     fn replicas_mut(&mut self) -> impl Iterator<Item = &mut super::intent::Replica> {
