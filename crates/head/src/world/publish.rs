@@ -1,7 +1,7 @@
 //! What others shall have: the route table and each worker's assignment, with versions that
 //! change exactly when the content does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mobula_proto::v1;
 
@@ -96,6 +96,7 @@ impl World {
     }
 
     fn publish_assignments(&mut self) -> bool {
+        let unheard = self.dropped_unheard();
         let mut changed = Vec::new();
         for (worker, source) in sources(self) {
             let reported = self.workers.get(&worker);
@@ -103,7 +104,9 @@ impl World {
             let published = &self.published;
             let before = published.assignments.get(&worker);
             let version = before.map_or(0, |before| before.version);
-            let same = before.is_some() && published.sources.get(&worker) == Some(&source);
+            let same = before.is_some()
+                && published.sources.get(&worker) == Some(&source)
+                && !unheard.contains(&worker);
             if same && reported <= version {
                 continue;
             }
@@ -116,28 +119,25 @@ impl World {
             changed.push((worker, version));
         }
         let versions: BTreeMap<WorkerId, u64> = changed.into_iter().collect();
-        self.note_assigned(&versions);
-        !versions.is_empty()
+        if versions.is_empty() {
+            return false;
+        }
+        for replica in self.replicas_mut() {
+            if replica.assigned_version.is_none() {
+                replica.assigned_version = versions.get(&replica.worker).copied();
+            }
+        }
+        true
     }
 
-    /// Replicas that are in no assignment yet are in those that changed; or never will be, if they
-    /// were dropped before anything could be published: then the assignment that holds is one
-    /// without them.
-    fn note_assigned(&mut self, changed: &BTreeMap<WorkerId, u64>) {
-        let held = &self.published.assignments;
-        let replicas = self
-            .applications
-            .values_mut()
-            .flat_map(|application| application.deployments.values_mut())
-            .flat_map(|deployment| deployment.replicas.values_mut());
-        for replica in replicas.filter(|replica| replica.assigned_version.is_none()) {
-            let holds = || held.get(&replica.worker).map(|held| held.version);
-            replica.assigned_version = match changed.get(&replica.worker) {
-                Some(version) => Some(*version),
-                None if replica.phase == Phase::Stopping => holds(),
-                None => None,
-            };
-        }
+    /// Workers of replicas that were dropped before any assignment had them: the next one, though
+    /// it says nothing new, has their workers say that they are not there.
+    fn dropped_unheard(&self) -> BTreeSet<WorkerId> {
+        self.deployments()
+            .flat_map(|(_, deployment)| deployment.replicas.values())
+            .filter(|r| r.assigned_version.is_none() && r.phase == Phase::Stopping)
+            .map(|replica| replica.worker.clone())
+            .collect()
     }
 
     fn replicas_mut(&mut self) -> impl Iterator<Item = &mut super::intent::Replica> {
