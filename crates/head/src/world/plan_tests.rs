@@ -485,7 +485,11 @@ fn a_replica_that_is_dropped_before_anything_was_published_of_it_is_gone() {
     apply_all(&mut sim.world, &plan, now);
     assert_eq!(the_deployment(&sim).replicas.len(), 2);
     deploy(&mut sim, V1);
+    let told = |sim: &Sim| sim.world.published.assignments()["worker1"].version;
+    let before = told(&sim);
     assert_snapshot!(sim.head_step(), @"drop app#D#r-unheard-of: no router ever knew it");
+    // The report of an old one would be a repetition, from which nothing follows.
+    assert!(told(&sim) > before);
     sim.settle();
     let phases = the_deployment(&sim).replicas.values().map(|r| &r.phase);
     assert_eq!(phases.collect::<Vec<_>>(), [&Phase::Running]);
