@@ -29,6 +29,7 @@ mod run;
 mod session;
 #[doc(hidden)]
 pub mod simulation;
+mod standstill;
 
 pub use error::WorkerError;
 pub use run::{WorkerConfig, run};

@@ -27,6 +27,7 @@ use crate::lifecycle::Phase;
 use crate::replica::{Builder, Threads};
 use crate::report::Identity;
 use crate::session::Session;
+use crate::standstill::within;
 
 /// A worker that shall end waits this long for the head to move its replicas elsewhere. Beyond
 /// that it drains all the same: routers send what it refuses to other replicas.
@@ -281,7 +282,7 @@ async fn drain(board: &Board, host: &ActorRef<HostMsg>) {
         .unwrap_or_default();
     let all_ended = board.all(|hosted| hosted.cell.phase() == Phase::Stopped);
     let limit = drain_max + STOP_OVERDUE_WAIT_MAX;
-    if tokio::time::timeout(limit, all_ended).await.is_err() {
+    if within(limit, all_ended).await.is_none() {
         tracing::error!("some replicas did not stop in time, leaving them behind");
         return;
     }

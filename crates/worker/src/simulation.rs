@@ -7,3 +7,4 @@ pub use crate::gate::{Gate, Mode, Permit, Refusal};
 pub use crate::health::{Health, Verdict, jittered};
 pub use crate::lifecycle::{Event, Phase, mode, next, reported};
 pub use crate::session::REPORT_INTERVAL;
+pub use crate::standstill::time_owed;

@@ -82,7 +82,8 @@ pub enum Timer {
     Configured(String, UserConfig),
     Health(String),
     Drained(String),
-    DrainTimeout(String),
+    /// Of this replica, due at this time.
+    DrainTimeout(String, u64),
     Done(ConnId, u64),
 }
 
@@ -216,7 +217,7 @@ impl Cluster {
             Timer::Configured(id, config) => self.configured(w, &id, &config),
             Timer::Health(id) => self.check_health(w, &id),
             Timer::Drained(id) => self.drained(w, &id),
-            Timer::DrainTimeout(id) => self.drain_timeout(w, &id),
+            Timer::DrainTimeout(id, due) => self.drain_timeout(w, &id, due),
             Timer::Done(conn, call) => self.call_done(w, conn, call),
         }
     }

@@ -1,8 +1,11 @@
 //! The life of a replica whose code does nothing: as the real host and actor lead it.
 
+use std::time::Duration;
+
 use mobula_proto::v1;
 use mobula_worker::simulation::{
     Event as Life, Gate, Health, Limits, Phase, Told, UserConfig, Verdict, jittered, mode, next,
+    time_owed,
 };
 
 use super::{Replica, Timer};
@@ -205,7 +208,7 @@ impl Cluster {
         if self.breaks(Sabotage::StopWithoutDraining) {
             return self.drained(w, id);
         }
-        self.worker_after(w, timeout, Timer::DrainTimeout(id.to_owned()));
+        self.drain_timeout_after(w, id, timeout);
         self.may_be_drained(w, id);
     }
 
@@ -226,10 +229,20 @@ impl Cluster {
         self.happened(w, id, Life::Drained, "");
     }
 
-    pub(super) fn drain_timeout(&mut self, w: usize, id: &str) {
-        let draining = self.workers[w].replicas.get(id);
-        if draining.is_none_or(|replica| replica.phase != Phase::Draining) {
+    fn drain_timeout_after(&mut self, w: usize, id: &str, pause: u64) {
+        let due = self.queue.now() + pause;
+        self.worker_after(w, pause, Timer::DrainTimeout(id.to_owned(), due));
+    }
+
+    pub(super) fn drain_timeout(&mut self, w: usize, id: &str, due: u64) {
+        let replica = self.workers[w].replicas.get(id);
+        let Some(draining) = replica.filter(|replica| replica.phase == Phase::Draining) else {
             return;
+        };
+        let limit = draining.told.limits.drain_timeout;
+        let late = Duration::from_millis(self.queue.now().saturating_sub(due));
+        if let Some(owed) = time_owed(limit, late) {
+            return self.drain_timeout_after(w, id, ms(owed));
         }
         for key in self.calls_of(w, id) {
             self.log(&format!("{id} is killed with a call"));

@@ -14,6 +14,7 @@ use super::threads::Threads;
 use crate::assignment::{Limits, UserConfig};
 use crate::gate::Gate;
 use crate::health::{Health, jittered};
+use crate::standstill::within;
 
 /// Checks health for ever; tells the actor when the replica's standing changed.
 pub(crate) async fn watch_health(
@@ -73,8 +74,6 @@ pub(crate) async fn drain(
             tracing::warn!(error, "shutdown of a replica failed");
         }
     };
-    let in_time = tokio::time::timeout(limits.drain_timeout, graceful).await;
-    let _ = actor.cast(ReplicaMsg::Drained {
-        in_time: in_time.is_ok(),
-    });
+    let in_time = within(limits.drain_timeout, graceful).await.is_some();
+    let _ = actor.cast(ReplicaMsg::Drained { in_time });
 }
