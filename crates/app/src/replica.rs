@@ -29,7 +29,8 @@ pub trait Replica: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Called once after the last request was answered. A `reconfigure` or health check that is
+    /// Called once after the last request was answered. What takes long belongs here and not in
+    /// `Drop`, which runs where all replicas of a process share a few threads. A `reconfigure` or health check that is
     /// under way is dropped; one that keeps its thread is not waited for.
     async fn shutdown(&self) {}
 }

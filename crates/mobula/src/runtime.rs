@@ -10,6 +10,10 @@ use crate::args::RequestArgs;
 /// How many threads tokio is told to use, by whoever starts the process.
 const THREADS_VARIABLE: &str = "TOKIO_WORKER_THREADS";
 
+/// Threads for code that blocks: calls of replicas that were seen to block, and files. What comes
+/// beyond waits for one of them. tokio's default, held so that it is ours to change.
+const BLOCKING_THREADS_MAX: usize = 512;
+
 /// A runtime for where several roles share a machine: one thread for two CPUs, as requests that
 /// cross from thread to thread cost more than they gain (docs/performance.md), and as many as
 /// `TOKIO_WORKER_THREADS` says if it does.
@@ -26,6 +30,7 @@ pub fn of_requests(args: RequestArgs) -> std::io::Result<Runtime> {
         }
     };
     let longest = Duration::from_micros(args.busy_poll_us);
+    builder.max_blocking_threads(BLOCKING_THREADS_MAX);
     busy_poll::enable(&mut builder, threads, cpus, longest);
     builder.enable_all().build()
 }

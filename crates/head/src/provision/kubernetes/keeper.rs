@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use mobula_process::ids;
+use mobula_process::repeats::Repeats;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -82,11 +83,14 @@ struct Shell {
 impl Keeper {
     /// Runs until nobody listens to its notices.
     pub async fn run(self) {
+        let mut repeats = Repeats::default();
         let api = loop {
             match ClusterApi::connect(&self.cluster, self.namespace.as_deref()).await {
                 Ok(api) => break api,
                 Err(error) => {
-                    warn!(%error, "no access to Kubernetes");
+                    if repeats.is_news("connect", &error.to_string(), Instant::now().into()) {
+                        warn!(%error, "no access to Kubernetes, it is tried again");
+                    }
                     let supply = Supply {
                         on_demand: true,
                         trouble: format!("Kubernetes: {error}"),
