@@ -151,6 +151,10 @@ pub const LAST_REQUEST_WAIT: Duration = Duration::from_secs(1);
 /// its way, which a client must not send again if it may not be repeated.
 pub const LAST_REQUEST_IDLE: Duration = Duration::from_secs(5);
 
+/// For how long a port that closes lets new clients in at most, for one answer each: until those
+/// that were there have gone.
+pub const CLOSING_SECONDS_MAX: Duration = LAST_REQUEST_IDLE;
+
 /// How long requests in progress may still take when the router is told to stop or its ingress
 /// closes. What is left then is cut off.
 pub const DRAIN_SECONDS_MAX: Duration = Duration::from_secs(60);

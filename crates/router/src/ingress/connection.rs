@@ -100,6 +100,21 @@ pub struct Held<B> {
     _answering: Answering,
 }
 
+// === impl Seen ===
+
+impl Seen {
+    /// Of a connection that begins. Who comes when the port closes is there because of a request.
+    pub fn of_newcomer(is_closing: bool) -> Seen {
+        Seen {
+            idle: match is_closing {
+                true => LAST_REQUEST_IDLE,
+                false => Duration::ZERO,
+            },
+            ..Seen::default()
+        }
+    }
+}
+
 // === impl Activity ===
 
 impl Activity {

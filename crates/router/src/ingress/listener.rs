@@ -13,20 +13,15 @@ use hyper::body::Incoming;
 use mobula_process::https::HttpsFiles;
 use mobula_proto::v1;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::connection::Patience;
-use super::serve::{Connection, Ends};
+use super::door::Door;
 use super::tls::Certificate;
 use super::{GrpcIngress, HttpIngress};
 use crate::core::{Core, Listening};
 use crate::error::RouterError;
-use crate::limits::{
-    ACCEPT_RETRY_DELAY, BIND_RETRY_DELAY, CONNECTIONS_MAX, DRAIN_SECONDS_MAX,
-    HEADER_READ_SECONDS_MAX, WRITE_STALL_SECONDS_MAX,
-};
+use crate::limits::{BIND_RETRY_DELAY, HEADER_READ_SECONDS_MAX, WRITE_STALL_SECONDS_MAX};
 
 /// What answers on a port.
 pub trait Port: Send + Sync + 'static {
@@ -171,9 +166,9 @@ async fn keep_open<P: Port>(
     let addr = addr.unwrap_or_default();
     tracing::info!(addr, "ingress open");
     note(Ok(addr.clone()));
-    let secured = certificate.clone();
+    let door = Door::new(service, certificate.clone(), patience, close);
     tokio::select! {
-        () = accept(listener, secured, Arc::new(service), patience, close) => {}
+        () = door.serve(listener) => {}
         () = follow(certificate) => {}
     }
     note(Ok(String::new()));
@@ -207,76 +202,6 @@ async fn bind(host: &str, port: u32) -> Result<TcpListener, String> {
     let port = u16::try_from(port).map_err(|_| "a port is at most 65535".to_owned())?;
     let bound = TcpListener::bind((host, port)).await;
     bound.map_err(|error| error.to_string())
-}
-
-/// Accepts until told to close; then lets what is in progress end, up to a limit.
-async fn accept<P: Port>(
-    listener: TcpListener,
-    certificate: Option<Arc<Certificate>>,
-    service: Arc<P>,
-    patience: Patience,
-    close: &CancellationToken,
-) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let connections = TaskTracker::new();
-    // Cancelled when the time for draining is over.
-    let cut = CancellationToken::new();
-    loop {
-        let accepted = async {
-            // The semaphore is never closed.
-            let permit = Arc::clone(&room).acquire_owned().await.ok()?;
-            Some((permit, listener.accept().await))
-        };
-        let (permit, accepted) = tokio::select! {
-            accepted = accepted => match accepted {
-                Some(accepted) => accepted,
-                None => break,
-            },
-            () = close.cancelled() => break,
-        };
-        match accepted {
-            Ok((socket, _)) => {
-                // Answers go out whole; waiting for more only adds delay.
-                drop(socket.set_nodelay(true));
-                let ends = Ends {
-                    close: close.clone(),
-                    cut: cut.clone(),
-                };
-                let connection = Connection::new(Arc::clone(&service), patience, ends);
-                // Two tasks, so that a connection without TLS does not take the room of one with.
-                match certificate.clone() {
-                    None => connections.spawn(async move {
-                        connection.serve(socket).await;
-                        drop(permit);
-                    }),
-                    Some(certificate) => connections.spawn(async move {
-                        // On the heap: what a handshake needs is not needed after it.
-                        let accepting = Box::pin(certificate.accept(socket));
-                        let accepted = connection.unless_cut(accepting).await;
-                        if let Some(stream) = accepted.flatten() {
-                            connection.serve(stream).await;
-                        }
-                        drop(permit);
-                    }),
-                };
-            }
-            Err(error) => {
-                tracing::warn!(%error, "connection not accepted");
-                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
-            }
-        }
-    }
-    drop(listener);
-    connections.close();
-    let drained = tokio::time::timeout(DRAIN_SECONDS_MAX, connections.wait()).await;
-    if drained.is_err() {
-        tracing::warn!(
-            left = connections.len(),
-            "connections cut off after draining"
-        );
-        cut.cancel();
-        connections.wait().await;
-    }
 }
 
 // === impl Port ===

@@ -5,6 +5,7 @@
 
 mod builtin;
 mod connection;
+mod door;
 pub(crate) mod fuzzing;
 mod grpc;
 mod grpc_builtin;

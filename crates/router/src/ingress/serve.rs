@@ -81,7 +81,7 @@ impl<P: Port> Connection<P> {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut io = Watched::new(TokioIo::new(socket), Arc::clone(&self.activity));
-        let mut seen = Seen::default();
+        let mut seen = Seen::of_newcomer(self.ends.close.is_cancelled());
         let mut is_first = true;
         loop {
             let version = self.version(&mut io, is_first, &mut seen).await;
