@@ -31,6 +31,8 @@ WRONG = {
     "workerGroups[0].offers.cpu=1": "at '/workerGroups/0/offers': additional properties 'cpu' "
     "not allowed",
     "auth.joinToken=short": "at '/auth/joinToken': 'short' does not match pattern",
+    "auth.adminToken=a-token-that-is-long short": "at '/auth/adminToken': 'a-token-that-is-long "
+    "short' does not match pattern",
     "image.digest=sha256:12": "at '/image/digest': 'sha256:12' does not match pattern",
     "metrics.prometheusRule.errorRatio=2": "at '/metrics/prometheusRule/errorRatio': maximum: "
     "got 2, want 1",
@@ -55,6 +57,7 @@ AGAINST_EACH_OTHER = {
     "etcd.external.user=me": "etcd.external.passwordSecretName: needed with etcd.external.user",
     "etcd.external.clientCertificate=true": "etcd.external.tlsSecretName: needed with "
     "etcd.external.clientCertificate",
+    "tls.caConfigMap=ca": "tls.existingSecret: needed with tls.caConfigMap",
     "httpRoute.enabled=true": "httpRoute.parentRefs: name at least one gateway",
     "grpcRoute.enabled=true": "grpcRoute.parentRefs: name at least one gateway",
     "router.autoscaling.enabled=true,router.autoscaling.maxReplicas=1": "router.autoscaling."

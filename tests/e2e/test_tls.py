@@ -140,7 +140,8 @@ def test_plain_http_gets_no_answer_on_the_port_of_https(https: Https) -> None:
 
 def reads(https: Https, outcome: str) -> float:
     """How often a changed certificate was read with that outcome."""
-    return total(https.server.metrics(), "mobula_router_certificates_read_total", outcome=outcome)
+    of = {"credential": "ingress_certificate", "outcome": outcome}
+    return total(https.server.metrics(), "mobula_credential_reloads_total", **of)
 
 
 def test_a_new_certificate_is_taken_without_ending_a_connection(https: Https) -> None:
@@ -164,7 +165,7 @@ def test_a_certificate_that_cannot_be_used_changes_nothing_and_is_told(https: Ht
     https.cert.write_text("-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n")
     wait_until(lambda: reads(https, "refused") == 1, "the refusal is counted")
     assert https.shown() == https.der
-    assert "the certificate is not replaced" in https.server.log_tail()
+    assert "changed files refused" in https.server.log_tail()
     new = write_pair(https.cert, https.key)
     wait_until(lambda: https.shown() == new, "a better one is taken")
 
@@ -188,13 +189,13 @@ def test_files_that_cannot_be_used_are_refused_by_name(
     said = refused(server, ssl_certfile=missing, ssl_keyfile=str(key))
     assert said.startswith(f"http_options.ssl_certfile: {missing}: No such file"), said
     said = refused(server, ssl_certfile=str(cert), ssl_keyfile=str(cert))
-    assert "http_options.ssl_keyfile: holds no private key" in said
+    assert f"http_options.ssl_keyfile: {cert}: holds no private key" in said
     write_pair(tmp_path / "unused.pem", other)
     said = refused(server, ssl_certfile=str(cert), ssl_keyfile=str(other))
-    assert "http_options.ssl_keyfile: is not the key of the certificate" in said
+    assert f"http_options.ssl_keyfile: {other}: is not the key of the certificate" in said
     write_pair(cert, key, password=b"secret")
     said = refused(server, ssl_certfile=str(cert), ssl_keyfile=str(key))
-    assert "http_options.ssl_keyfile: is encrypted; ssl_keyfile_password has to say" in said
+    assert f"http_options.ssl_keyfile: {key}: is encrypted; ssl_keyfile_password has to" in said
     said = refused(
         server, ssl_certfile=str(cert), ssl_keyfile=str(key), ssl_keyfile_password="public"
     )
@@ -204,10 +205,10 @@ def test_files_that_cannot_be_used_are_refused_by_name(
     said = refused(
         server, ssl_certfile=str(cert), ssl_keyfile=str(key), ssl_keyfile_password="secret"
     )
-    assert "http_options.ssl_keyfile: is encrypted in the old form of OpenSSL; `openssl" in said
+    assert f"http_options.ssl_keyfile: {key}: is encrypted in the old form of OpenSSL" in said
     write_pair(cert, key)
     said = refused(server, ssl_certfile=str(cert), ssl_keyfile=str(key), ssl_ca_certs=str(key))
-    assert "http_options.ssl_ca_certs: holds no certificate" in said
+    assert f"http_options.ssl_ca_certs: {key}: holds no certificate" in said
     said = refused(server, ssl_certfile=str(cert))
     assert "both ssl_keyfile and ssl_certfile must be provided together" in said
 

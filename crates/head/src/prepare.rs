@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mobula_app::{BuildContext, Registry};
+use mobula_process::follow::Files;
 use mobula_process::https::HttpsFiles;
 use mobula_spec::{
     AggregationFunction, Application, Budget, DeploymentConfig, DeploymentDefaults,
@@ -93,7 +94,8 @@ impl Preparer {
                     .map(|secret| secret.reveal().to_owned()),
                 client_ca: tls.ca_certs.map(Into::into),
             };
-            let looking = tokio::task::spawn_blocking(move || files.read()?.server_config());
+            let looking =
+                tokio::task::spawn_blocking(move || HttpsFiles::make(&files.read()?).map(drop));
             if let Ok(Err(error)) = looking.await {
                 refusals.push(format!("http_options.{error}"));
             }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mobula_app::Registry;
 use mobula_process::access::Credentials;
+use mobula_process::follow::Current;
 use mobula_process::metrics::MetricsHandle;
 use mobula_process::net::Listener;
 use mobula_process::token::Token;
@@ -61,7 +62,7 @@ pub struct HeadConfig {
     /// What workers and routers have to show.
     pub credentials: Credentials,
     /// What clients of the admin API have to show.
-    pub admin_token: Option<Token>,
+    pub admin_token: Option<Current<Token>>,
     /// 56 hex digits, one per machine.
     pub node_id: String,
     /// The machine's address.
@@ -128,7 +129,7 @@ pub async fn run(config: HeadConfig) -> Result<(), HeadError> {
         &credentials,
         controller.clone(),
         ending.child_token(),
-    )?;
+    );
     let admin = Admin::new(
         controller.clone(),
         preparer,
@@ -186,18 +187,15 @@ fn serve_cluster(
     credentials: &Credentials,
     controller: ControllerHandle,
     ending: CancellationToken,
-) -> Result<JoinHandle<Result<(), tonic::transport::Error>>, HeadError> {
+) -> JoinHandle<Result<(), tonic::transport::Error>> {
     let service = Sessions::service(controller, ending.clone());
-    let server = credentials
-        .secure(tonic::transport::Server::builder(), &listener)
-        .map_err(|error| HeadError::Cluster(error.to_string()))?;
-    Ok(tokio::spawn(
-        server
+    tokio::spawn(
+        tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
             .add_service(credentials.guard(service))
-            .serve_with_incoming_shutdown(listener.into_incoming(), ending.cancelled_owned()),
-    ))
+            .serve_with_incoming_shutdown(credentials.incoming(listener), ending.cancelled_owned()),
+    )
 }
 
 /// Ends the workers at shutdown, and passes on what the provisioner notices while they live and

@@ -3,20 +3,57 @@
 
 use std::net::SocketAddr;
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use mobula_process::access::Credentials;
+use mobula_process::follow::{Credential, Current, Files, Followed};
 use mobula_process::net::Addr;
-use mobula_process::tls::Tls;
-use mobula_process::token::Token;
+use mobula_process::tls::TlsFiles;
+use mobula_process::token::{Token, TokenFile};
+use tokio::task::JoinSet;
 
 use crate::args::{AccessArgs, AdminTokenArgs};
 
+/// Looks at the files of credentials again and again, until it is dropped.
+#[derive(Default)]
+pub struct Following(JoinSet<()>);
+
+impl Following {
+    /// What the files hold, now and whenever they change.
+    fn current<F: Files>(&mut self, credential: Credential, files: F) -> Result<Current<F::Made>> {
+        let followed = Followed::open(credential, files)?;
+        let current = followed.current();
+        self.0.spawn(async move { followed.follow().await });
+        Ok(current)
+    }
+
+    fn token(
+        &mut self,
+        flag: &'static str,
+        credential: Credential,
+        file: Option<&Path>,
+    ) -> Result<Option<Current<Token>>> {
+        let file = file.map(|path| TokenFile(path.to_owned()));
+        let token = file.map(|file| self.current(credential, file));
+        token.transpose().context(flag)
+    }
+}
+
 /// The credentials of a role, if the addresses that it uses may be used with them.
-pub fn credentials(args: &AccessArgs, addrs: &[(&'static str, &Addr)]) -> Result<Credentials> {
-    let token = args.join_token_file.as_deref().map(Token::read);
-    let token = token.transpose().context("--join-token-file")?;
+pub fn credentials(
+    args: &AccessArgs,
+    addrs: &[(&'static str, &Addr)],
+    following: &mut Following,
+) -> Result<Credentials> {
+    let file = args.join_token_file.as_deref();
+    let token = following.token("--join-token-file", Credential::JoinToken, file)?;
     let tls = match (&args.tls_cert, &args.tls_key, &args.tls_ca) {
-        (Some(cert), Some(key), Some(ca)) => Some(Tls::read(cert, key, ca).context("--tls-*")?),
+        (Some(cert), Some(key), Some(ca)) => {
+            let (cert, key, ca) = (cert.clone(), key.clone(), ca.clone());
+            let files = TlsFiles { cert, key, ca };
+            Some(following.current(Credential::ClusterCertificate, files)?)
+        }
         // The command line takes all three or none.
         _ => None,
     };
@@ -30,9 +67,13 @@ pub fn credentials(args: &AccessArgs, addrs: &[(&'static str, &Addr)]) -> Result
 }
 
 /// The token of the admin API.
-pub fn admin_token(args: &AdminTokenArgs, addr: SocketAddr) -> Result<Option<Token>> {
-    let token = args.admin_token_file.as_deref().map(Token::read);
-    let token = token.transpose().context("--admin-token-file")?;
+pub fn admin_token(
+    args: &AdminTokenArgs,
+    addr: SocketAddr,
+    following: &mut Following,
+) -> Result<Option<Current<Token>>> {
+    let file = args.admin_token_file.as_deref();
+    let token = following.token("--admin-token-file", Credential::AdminToken, file)?;
     if token.is_none() && !addr.ip().is_loopback() {
         tracing::warn!(%addr, "everybody who reaches the admin API may deploy; see --admin-token-file");
     }
@@ -43,8 +84,8 @@ pub fn admin_token(args: &AdminTokenArgs, addr: SocketAddr) -> Result<Option<Tok
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_address_of_the_network_wants_a_token_or_an_explicit_yes() {
+    #[tokio::test]
+    async fn an_address_of_the_network_wants_a_token_or_an_explicit_yes() {
         let mut args = AccessArgs {
             join_token_file: None,
             tls_cert: None,
@@ -53,20 +94,26 @@ mod tests {
             insecure: false,
         };
         let addr: Addr = "0.0.0.0:6380".parse().unwrap();
+        let mut following = Following::default();
         let addrs = [("--cluster-addr", &addr)];
-        let refusal = credentials(&args, &addrs).err().unwrap().to_string();
+        let refused = credentials(&args, &addrs, &mut following).err().unwrap();
+        let refusal = refused.to_string();
         assert!(refusal.contains("--cluster-addr 0.0.0.0:6380"), "{refusal}");
         args.insecure = true;
-        assert!(credentials(&args, &addrs).is_ok());
+        assert!(credentials(&args, &addrs, &mut following).is_ok());
         args.insecure = false;
         let file = tempfile::NamedTempFile::new().unwrap();
         args.join_token_file = Some(file.path().to_owned());
-        let refusal = credentials(&args, &addrs).err().unwrap();
+        let refused = credentials(&args, &addrs, &mut following).err().unwrap();
+        let refusal = format!("{refused:#}");
+        let path = file.path().display();
         assert!(
-            format!("{refusal:#}").contains("--join-token-file: a token has 16"),
-            "{refusal:#}"
+            refusal.contains(&format!(
+                "--join-token-file: token file {path}: 1 to 4 tokens"
+            )),
+            "{refusal}"
         );
         std::fs::write(file.path(), "0123456789abcdef\n").unwrap();
-        assert!(credentials(&args, &addrs).is_ok());
+        assert!(credentials(&args, &addrs, &mut following).is_ok());
     }
 }

@@ -207,8 +207,8 @@ pub struct RequestArgs {
 /// Who may use the admin API.
 #[derive(Debug, Args)]
 pub struct AdminTokenArgs {
-    /// File with the token that clients of the admin API must send; without it, everybody may
-    /// who reaches --admin-addr
+    /// File with the token that clients of the admin API must send, or several of which they
+    /// send one; without it, everybody may who reaches --admin-addr
     #[arg(long)]
     pub admin_token_file: Option<PathBuf>,
 }
@@ -216,7 +216,8 @@ pub struct AdminTokenArgs {
 /// Who may join the cluster.
 #[derive(Debug, Args)]
 pub struct AccessArgs {
-    /// File with the token that all processes of the cluster share, at least 16 bytes
+    /// File with the token that all processes of the cluster share, at least 16 bytes; several,
+    /// separated by white space, while one is replaced
     #[arg(long)]
     pub join_token_file: Option<PathBuf>,
     /// PEM file with this process's certificate, for the DNS name mobula.internal

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use mobula_head::provision::{Joining, Provisioner, WorkerSet};
 use mobula_head::{ElectedConfig, HeadConfig, NewProvisioner};
 use mobula_process::access::Credentials;
+use mobula_process::follow::Current;
 use mobula_process::metrics::MetricsHandle;
 use mobula_process::net::{self, Listener};
 use mobula_process::token::Token;
@@ -16,7 +17,7 @@ use mobula_store::EmbeddedStore;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{admin_token, credentials};
+use crate::access::{Following, admin_token, credentials};
 use crate::args::{EtcdArgs, HeadArgs};
 use crate::telemetry::Telemetry;
 use crate::{etcd, state_dir};
@@ -24,7 +25,7 @@ use crate::{etcd, state_dir};
 /// What both ways of keeping state have in common.
 struct Parts {
     credentials: Credentials,
-    admin_token: Option<Token>,
+    admin_token: Option<Current<Token>>,
     metrics: MetricsHandle,
     admin_listener: TcpListener,
     cluster_listener: Listener,
@@ -37,10 +38,12 @@ struct Parts {
 pub async fn run(args: HeadArgs) -> Result<()> {
     // A file with a mistake is refused before anything starts.
     let provisioner = provisioners(&args)?;
-    let credentials = credentials(&args.access, &[("--cluster-addr", &args.cluster_addr)])?;
-    let admin_token = admin_token(&args.admin, args.admin_addr)?;
-    let shutdown = signals::shutdown_token()?;
     let metrics = metrics::install(&[])?;
+    let mut following = Following::default();
+    let addrs = [("--cluster-addr", &args.cluster_addr)];
+    let credentials = credentials(&args.access, &addrs, &mut following)?;
+    let admin_token = admin_token(&args.admin, args.admin_addr, &mut following)?;
+    let shutdown = signals::shutdown_token()?;
     let _telemetry = Telemetry::start(metrics.clone());
     let bound = TcpListener::bind(args.admin_addr).await;
     let admin_listener =

@@ -5,17 +5,18 @@ use mobula_process::admin::Readiness;
 use mobula_process::{ids, metrics, signals};
 use mobula_router::{RouterConfig, RouterLimits};
 
-use crate::access::credentials;
+use crate::access::{Following, credentials};
 use crate::args::RouterArgs;
 use crate::telemetry::Telemetry;
 
 /// Serves requests until it is told to stop, then finishes those that it has.
 pub async fn run(args: RouterArgs) -> Result<()> {
     let heads: Vec<_> = args.join.iter().map(|addr| ("--join", addr)).collect();
-    let credentials = credentials(&args.access, &heads)?;
+    let metrics = metrics::install(&[])?;
+    let mut following = Following::default();
+    let credentials = credentials(&args.access, &heads, &mut following)?;
     let shutdown = signals::shutdown_token()?;
     let router_id = ids::hex56();
-    let metrics = metrics::install(&[])?;
     let readiness = Readiness::default();
     let mut telemetry = Telemetry::start(metrics.clone());
     telemetry

@@ -16,6 +16,7 @@ use mobula_process::access::Credentials;
 use mobula_process::admin::Readiness;
 use mobula_process::metrics::MetricsHandle;
 use mobula_process::net::{self, Addr};
+use mobula_process::token::Token;
 use mobula_process::{ids, metrics, signals};
 use mobula_router::{RouterConfig, RouterLimits};
 use mobula_store::EmbeddedStore;
@@ -24,7 +25,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::admin_token;
+use crate::access::{Following, admin_token};
 use crate::args::RunArgs;
 use crate::client::deploy::read_config;
 use crate::client::http::{APPLICATIONS, send};
@@ -69,6 +70,7 @@ struct Roles {
     head_shutdown: CancellationToken,
     router: JoinHandle<Result<()>>,
     router_shutdown: CancellationToken,
+    _following: Following,
 }
 
 impl Roles {
@@ -84,10 +86,11 @@ impl Roles {
         let admin_listener = TcpListener::bind(args.admin_addr)
             .await
             .with_context(|| format!("cannot listen on --admin-addr {}", args.admin_addr))?;
-        let admin_token = admin_token(&args.admin, args.admin_addr)?;
+        let mut following = Following::default();
+        let admin_token = admin_token(&args.admin, args.admin_addr, &mut following)?;
         let admin = Target {
             address: format!("http://{}", admin_listener.local_addr()?),
-            token: admin_token.clone(),
+            token: admin_token.as_ref().map(|token| Token::clone(&token.get())),
         };
         let head_addr = Addr::Unix(sockets.join("head.sock"));
         let cluster_listener = net::listen(&head_addr).await?;
@@ -138,6 +141,7 @@ impl Roles {
             head_shutdown,
             router: router_on.spawn(async move { router.await.context("router") }),
             router_shutdown,
+            _following: following,
         })
     }
 

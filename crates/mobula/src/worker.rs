@@ -12,7 +12,7 @@ use mobula_proto::v1::Resources;
 use mobula_worker::WorkerConfig;
 use tokio::runtime::Handle;
 
-use crate::access::credentials;
+use crate::access::{Following, credentials};
 use crate::args::WorkerArgs;
 use crate::gpus::{self, VISIBLE_DEVICES};
 use crate::telemetry::Telemetry;
@@ -24,7 +24,10 @@ pub async fn run(args: WorkerArgs, replicas_on: Handle) -> Result<()> {
     }
     let mut addrs = vec![("--data-addr", &args.data_addr)];
     addrs.extend(args.join.iter().map(|addr| ("--join", addr)));
-    let credentials = credentials(&args.access, &addrs)?;
+    let worker_id = args.worker_id.unwrap_or_else(ids::hex56);
+    let metrics = metrics::install(&[("WorkerId", &worker_id)])?;
+    let mut following = Following::default();
+    let credentials = credentials(&args.access, &addrs, &mut following)?;
     let elsewhere = args.join.iter().find(|addr| !is_private(addr));
     if let (Some(head), None) = (elsewhere, &args.advertise_addr)
         && is_private(&args.data_addr)
@@ -33,8 +36,6 @@ pub async fn run(args: WorkerArgs, replicas_on: Handle) -> Result<()> {
         tracing::warn!(%head, %data_addr, "routers on other machines cannot reach --data-addr");
     }
     let shutdown = signals::shutdown_token()?;
-    let worker_id = args.worker_id.unwrap_or_else(ids::hex56);
-    let metrics = metrics::install(&[("WorkerId", &worker_id)])?;
     let readiness = Readiness::default();
     let mut telemetry = Telemetry::start(metrics.clone());
     telemetry

@@ -1,31 +1,36 @@
 //! Who may join: what one of our processes shows to another, and what it asks of those that
 //! come to it. A token, a certificate, both, or nothing where the socket is private anyway.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use futures_util::Stream;
+use futures_util::future::Either;
 use thiserror::Error;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
-use tonic::transport::server::TlsConnectInfo;
 use tonic::{Request, Status};
 
+use crate::follow::Current;
+use crate::io::Io;
 use crate::net::{self, Addr, Listener, NetError};
 use crate::refusals::Refusals;
 use crate::release::{self, PROTOCOL, PROTOCOL_KEY};
-use crate::tls::{Tls, TlsError};
+use crate::tls::Tls;
 use crate::token::{Token, offered};
 
 const AUTHORIZATION: &str = "authorization";
 
-/// What a process shows, and asks of others.
+/// What a process shows, and asks of others. What is in force may change: it counts for what is
+/// opened afterwards.
 #[derive(Clone, Default)]
 pub struct Credentials {
-    token: Option<Token>,
-    tls: Option<Tls>,
+    token: Option<Current<Token>>,
+    tls: Option<Current<Tls>>,
 }
 
 /// A connection that shows what it has to with every call.
@@ -38,7 +43,7 @@ pub struct Bearer(Option<MetadataValue<Ascii>>);
 /// Lets only those in who know the token and are of a release that fits.
 #[derive(Clone)]
 pub struct Guard {
-    token: Option<Token>,
+    token: Option<Current<Token>>,
     refusals: Arc<Mutex<Refusals>>,
 }
 
@@ -63,7 +68,7 @@ pub struct Unprotected {
 
 impl Credentials {
     /// A token that calls must carry, certificates that connections over TCP must have.
-    pub fn new(token: Option<Token>, tls: Option<Tls>) -> Credentials {
+    pub fn new(token: Option<Current<Token>>, tls: Option<Current<Tls>>) -> Credentials {
         Credentials { token, tls }
     }
 
@@ -74,25 +79,22 @@ impl Credentials {
     pub async fn connect(&self, addr: &Addr) -> Result<Connection, NetError> {
         let channel = net::dial(addr, self.tls.as_ref()).await?;
         let bearer = self.token.as_ref().and_then(|token| {
-            let mut value: MetadataValue<Ascii> = token.bearer().parse().ok()?;
+            let mut value: MetadataValue<Ascii> = token.get().bearer().parse().ok()?;
             value.set_sensitive(true);
             Some(value)
         });
         Ok(InterceptedService::new(channel, Bearer(bearer)))
     }
 
-    /// The server, speaking TLS if that is asked for and the listener is not a private socket.
-    ///
-    /// # Errors
-    /// When the certificates cannot be used.
-    pub fn secure(
+    /// The connections that come in, for tonic's `serve_with_incoming_shutdown`: over TLS if that
+    /// is asked for and the listener is not a private socket.
+    pub fn incoming(
         &self,
-        server: tonic::transport::Server,
-        listener: &Listener,
-    ) -> Result<tonic::transport::Server, TlsError> {
-        match (&self.tls, listener) {
-            (Some(tls), Listener::Tcp(_)) => tls.secure_server(server),
-            (Some(_), Listener::Unix(..)) | (None, _) => Ok(server),
+        listener: Listener,
+    ) -> impl Stream<Item = io::Result<Io>> + Send + 'static {
+        match (&self.tls, &listener) {
+            (Some(tls), Listener::Tcp(_)) => Either::Left(listener.into_incoming_tls(tls.clone())),
+            (Some(_), Listener::Unix(..)) | (None, _) => Either::Right(listener.into_incoming()),
         }
     }
 
@@ -175,7 +177,7 @@ impl Guard {
         if let Some(token) = &self.token {
             let header = request.metadata().get(AUTHORIZATION);
             match header.and_then(|value| offered(value.as_bytes())) {
-                Some(offered) if token.is(offered) => {}
+                Some(offered) if token.get().is(offered) => {}
                 Some(_) => return Some(Status::unauthenticated("the join token is wrong")),
                 None => return Some(Status::unauthenticated("the join token is missing")),
             }
@@ -186,10 +188,7 @@ impl Guard {
 }
 
 fn peer(request: &Request<()>) -> Option<SocketAddr> {
-    let extensions = request.extensions();
-    let plain = extensions.get::<Peer>();
-    let secured = extensions.get::<TlsConnectInfo<Peer>>();
-    plain.or_else(|| secured.map(TlsConnectInfo::get_ref))?.0
+    request.extensions().get::<Peer>()?.0
 }
 
 #[cfg(test)]
@@ -197,7 +196,8 @@ mod tests {
     use super::*;
 
     fn token(text: &str) -> Credentials {
-        Credentials::new(Some(Token::new(text).unwrap()), None)
+        let token = Current::fixed(Token::new(text).unwrap());
+        Credentials::new(Some(token), None)
     }
 
     fn guard(credentials: &Credentials) -> Guard {

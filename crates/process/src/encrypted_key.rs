@@ -13,8 +13,6 @@ const OLD_FORM: &str = "Proc-Type: 4,ENCRYPTED";
 /// Why a key cannot be decrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sealed {
-    /// Not in PKCS #8.
-    OldForm,
     /// Not PEM, not PKCS #8, or by another cipher than AES or another hash than SHA-2.
     Unreadable,
     /// Not by this password.

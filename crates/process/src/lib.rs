@@ -1,5 +1,6 @@
 //! What the process of every role needs: addresses and connections and who may
-//! use them, the admin port, ids, telemetry, signals.
+//! use them, certificates and tokens that change in service, the admin port, ids, telemetry,
+//! signals.
 //!
 //! Not here: anything about applications, replicas or requests.
 
@@ -7,11 +8,15 @@ pub mod access;
 pub mod admin;
 pub mod busy_poll;
 mod encrypted_key;
+pub mod follow;
 pub mod https;
+mod identity;
 pub mod ids;
+pub mod io;
 mod local;
 pub mod metrics;
 pub mod net;
+pub mod pem;
 mod prompt;
 mod recorders;
 pub mod refusals;

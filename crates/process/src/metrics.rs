@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Instant;
 
-use metrics::{describe_gauge, gauge};
+use metrics::{describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 use thiserror::Error;
 
@@ -15,6 +15,13 @@ use crate::release;
 
 /// Gauge, always 1: version, commit, protocol.
 pub const BUILD_INFO: &str = "mobula_build_info";
+
+/// Gauge, seconds since 1970: when the certificate in force ends, by credential.
+pub const CERTIFICATE_EXPIRY: &str = "mobula_certificate_expiry_timestamp_seconds";
+/// Gauge, 0 or 1: whether the files of a credential held what can be used when last looked at.
+pub const RELOAD_SUCCESSFUL: &str = "mobula_credential_last_reload_successful";
+/// Counter: changed files, by credential and outcome (taken, refused).
+pub const RELOADS: &str = "mobula_credential_reloads_total";
 
 /// Ray's latency buckets in milliseconds.
 pub const LATENCY_BUCKETS_MS: [f64; 19] = [
@@ -78,6 +85,12 @@ pub fn install(labels: &[(&str, &str)]) -> Result<MetricsHandle, MetricsError> {
         ("protocol", release::PROTOCOL.to_string()),
     ];
     gauge!(BUILD_INFO, &build).set(1.0);
+    describe_gauge!(CERTIFICATE_EXPIRY, "When the certificate in force ends.");
+    describe_gauge!(
+        RELOAD_SUCCESSFUL,
+        "Whether the files hold what can be used."
+    );
+    describe_counter!(RELOADS, "Files that changed, by what became of them.");
     Ok(MetricsHandle(recorders))
 }
 

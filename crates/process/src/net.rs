@@ -8,23 +8,19 @@ use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::transport::server::Connected;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::access::Peer;
-use crate::local::Local;
+use crate::follow::Current;
+use crate::io::Io;
 use crate::prompt::Prompt;
 use crate::tls::Tls;
 
@@ -88,17 +84,6 @@ pub enum Listener {
     Tcp(TcpListener),
 }
 
-/// A connection of either kind.
-pub enum Io {
-    /// Unix.
-    Unix(Local, Option<Place>),
-    /// TCP.
-    Tcp(TcpStream, Option<Place>),
-}
-
-/// One of the connections that a listener has at once.
-type Place = OwnedSemaphorePermit;
-
 // === impl Addr ===
 
 impl FromStr for Addr {
@@ -141,21 +126,23 @@ pub async fn connect(addr: &Addr) -> Result<Channel, NetError> {
     dial(addr, None).await
 }
 
-/// Connects, over TLS where that is asked for and the socket is not private anyway.
-pub(crate) async fn dial(addr: &Addr, tls: Option<&Tls>) -> Result<Channel, NetError> {
-    let target = addr.clone();
+/// Connects, over TLS where that is asked for and the socket is not private anyway. Each
+/// connection of the channel is opened with the certificate that is in force then.
+pub(crate) async fn dial(addr: &Addr, tls: Option<&Current<Tls>>) -> Result<Channel, NetError> {
+    let (target, tls) = (addr.clone(), tls.cloned());
     let connector = tower::service_fn(move |_| {
-        let target = target.clone();
-        async move { Io::open(&target).await.map(TokioIo::new) }
+        let (target, tls) = (target.clone(), tls.clone());
+        async move {
+            let io = Io::open(&target).await?;
+            let secured = match tls {
+                Some(tls) => io.connect(&tls.get()).await?,
+                None => io,
+            };
+            Ok::<_, io::Error>(TokioIo::new(secured))
+        }
     });
-    // The URI only fills HTTP/2's :authority; the connector knows where to go.
-    let endpoint = match (tls, addr) {
-        (Some(tls), Addr::Tcp(_)) => tls
-            .secure_endpoint(Endpoint::from_static("https://mobula.internal"))
-            .map_err(|error| io_error("connect to", addr, error.to_string()))?,
-        (Some(_), Addr::Unix(_)) | (None, _) => Endpoint::from_static("http://mobula.internal"),
-    };
-    endpoint
+    // The URI only fills HTTP/2's :authority; the connector knows where to go, and how.
+    Endpoint::from_static("http://mobula.internal")
         .connect_timeout(CONNECT_SECONDS_MAX)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
@@ -248,6 +235,29 @@ impl Listener {
         self.incoming(CONNECTIONS_MAX)
     }
 
+    /// The same over TLS: each connection is opened in its own time, so that a peer that says
+    /// nothing holds up no other, and one that cannot be opened is left out.
+    pub(crate) fn into_incoming_tls(
+        self,
+        tls: Current<Tls>,
+    ) -> impl Stream<Item = io::Result<Io>> + Send + 'static {
+        let opening = self.into_incoming().map(move |accepted| {
+            let tls = tls.get();
+            tokio::spawn(async move { accepted?.accept(&tls).await })
+        });
+        // Each has one of the places, so there are never more.
+        opening
+            .buffer_unordered(CONNECTIONS_MAX)
+            .filter_map(async |opened| match opened {
+                Ok(Ok(io)) => Some(Ok(io)),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "a connection could not be opened");
+                    None
+                }
+                Err(_) => None,
+            })
+    }
+
     fn incoming(self, most: usize) -> impl Stream<Item = io::Result<Io>> + Send + 'static {
         let places = Arc::new(Semaphore::new(most));
         futures_util::stream::unfold((self, places), |(listener, places)| async move {
@@ -267,97 +277,6 @@ impl Listener {
             }
             Some((accepted, (listener, places)))
         })
-    }
-}
-
-// === impl Io ===
-
-impl Io {
-    async fn open(addr: &Addr) -> io::Result<Io> {
-        match addr {
-            Addr::Unix(path) => Io::unix(UnixStream::connect(path).await?, None),
-            Addr::Tcp(text) => TcpStream::connect(text).await.map(|io| Io::tcp(io, None)),
-        }
-    }
-
-    fn unix(stream: UnixStream, place: Option<Place>) -> io::Result<Io> {
-        Ok(Io::Unix(Local::new(stream)?, place))
-    }
-
-    fn tcp(stream: TcpStream, place: Option<Place>) -> Io {
-        // Frames are already batched, waiting for more only adds delay. Failing to set it costs
-        // latency, not correctness.
-        let _ = stream.set_nodelay(true);
-        Io::Tcp(stream, place)
-    }
-}
-
-impl Connected for Io {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        match self {
-            Io::Unix(..) => Peer(None),
-            Io::Tcp(stream, _) => Peer(stream.peer_addr().ok()),
-        }
-    }
-}
-
-impl AsyncRead for Io {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Io::Unix(stream, _) => Pin::new(stream).poll_read(cx, buf),
-            Io::Tcp(stream, _) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Io {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Io::Unix(stream, _) => Pin::new(stream).poll_write(cx, buf),
-            Io::Tcp(stream, _) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Io::Unix(stream, _) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Io::Tcp(stream, _) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Io::Unix(stream, _) => stream.is_write_vectored(),
-            Io::Tcp(stream, _) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Io::Unix(stream, _) => Pin::new(stream).poll_flush(cx),
-            Io::Tcp(stream, _) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Io::Unix(stream, _) => Pin::new(stream).poll_shutdown(cx),
-            Io::Tcp(stream, _) => Pin::new(stream).poll_shutdown(cx),
-        }
     }
 }
 

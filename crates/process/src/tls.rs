@@ -3,12 +3,24 @@
 //! Workers come and go at addresses that nobody knows beforehand, so a certificate does not name
 //! an address. It names the cluster: every certificate has the DNS name [`TLS_NAME`] and is
 //! signed by the cluster's own authority. All processes may share one.
+//!
+//! Each connection is opened with what is in force then (`follow`).
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use thiserror::Error;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
+use tokio::net::TcpStream;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+use crate::follow::Files;
+use crate::https::client_verifier;
+use crate::identity::Identity;
+use crate::pem::{CertificateError, Pem};
 
 /// The DNS name that every certificate of a cluster holds.
 pub const TLS_NAME: &str = "mobula.internal";
@@ -16,133 +28,181 @@ pub const TLS_NAME: &str = "mobula.internal";
 /// How long a handshake may take; a peer that says nothing costs a socket for no longer.
 pub const HANDSHAKE_SECONDS_MAX: Duration = Duration::from_secs(5);
 
-/// A certificate chain, a key or a set of authorities is a few kilobytes.
-pub(crate) const PEM_BYTES_MAX: u64 = 1024 * 1024;
+/// What our processes speak with each other.
+const PROTOCOL: &[u8] = b"h2";
 
-/// What a process shows and whom it believes.
+/// Where a process of a cluster has its certificate, its key and the authorities of all.
 #[derive(Clone)]
-pub struct Tls {
-    client: ClientTlsConfig,
-    server: ServerTlsConfig,
+pub struct TlsFiles {
+    /// `--tls-cert`: the certificate, then those between it and its authority.
+    pub cert: PathBuf,
+    /// `--tls-key`.
+    pub key: PathBuf,
+    /// `--tls-ca`: who signs the certificates of all others.
+    pub ca: PathBuf,
 }
 
-/// TLS cannot be set up.
-#[derive(Debug, Error)]
-pub enum TlsError {
-    /// A file cannot be read.
-    #[error("{what} {path}: {cause}")]
-    File {
-        /// "certificate", "key", "authorities".
-        what: &'static str,
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        cause: String,
-    },
-    /// What the files hold does not fit together.
-    #[error("certificate, key and authorities cannot be used together: {0}")]
-    Unusable(String),
+/// What the files hold.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TlsPem {
+    cert: Pem,
+    key: Pem,
+    ca: Pem,
+}
+
+/// What a process shows and whom it believes.
+pub struct Tls {
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+    expires_at: Option<u64>,
+}
+
+// === impl TlsFiles ===
+
+impl Files for TlsFiles {
+    type Held = TlsPem;
+    type Made = Tls;
+    type Error = CertificateError;
+
+    fn read(&self) -> Result<TlsPem, CertificateError> {
+        Ok(TlsPem {
+            cert: Pem::read("--tls-cert", &self.cert)?,
+            key: Pem::read("--tls-key", &self.key)?,
+            ca: Pem::read("--tls-ca", &self.ca)?,
+        })
+    }
+
+    fn make(held: &TlsPem) -> Result<Tls, CertificateError> {
+        let provider = Arc::new(ring::default_provider());
+        let unusable = |error: tokio_rustls::rustls::Error| held.cert.wrong(error.to_string());
+        let identity = Identity::new(&held.cert, &held.key, None, &provider)?;
+        let verifier = client_verifier(&held.ca, Arc::clone(&provider))?;
+        let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(unusable)?
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(identity.resolver.clone());
+        let mut client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(unusable)?
+            .with_root_certificates(held.ca.authorities()?)
+            .with_client_cert_resolver(identity.resolver);
+        server.alpn_protocols = vec![PROTOCOL.to_vec()];
+        client.alpn_protocols = vec![PROTOCOL.to_vec()];
+        Ok(Tls {
+            server: Arc::new(server),
+            client: Arc::new(client),
+            expires_at: identity.expires_at,
+        })
+    }
+
+    fn expires_at(made: &Tls) -> Option<u64> {
+        made.expires_at
+    }
 }
 
 // === impl Tls ===
 
 impl Tls {
-    /// Reads PEM files: the own certificate with its chain, its key, and the authorities that
-    /// sign the certificates of all others.
-    ///
-    /// # Errors
-    /// When a file cannot be read or what they hold cannot be used.
-    pub fn read(cert: &Path, key: &Path, ca: &Path) -> Result<Tls, TlsError> {
-        let cert = pem("certificate", cert)?;
-        let key = pem("key", key)?;
-        Tls::new(&cert, &key, &pem("authorities", ca)?)
+    /// Opens a connection that came in, within [`HANDSHAKE_SECONDS_MAX`].
+    pub(crate) async fn accept(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let accepting = TlsAcceptor::from(Arc::clone(&self.server)).accept(socket);
+        let accepted = tokio::time::timeout(HANDSHAKE_SECONDS_MAX, accepting).await??;
+        Ok(accepted.into())
     }
 
-    /// The same from PEM texts.
-    ///
-    /// # Errors
-    /// When they cannot be used.
-    pub fn new(cert: &[u8], key: &[u8], ca: &[u8]) -> Result<Tls, TlsError> {
-        let identity = Identity::from_pem(cert, key);
-        let ca = Certificate::from_pem(ca);
-        let client = ClientTlsConfig::new()
-            .domain_name(TLS_NAME)
-            .ca_certificate(ca.clone())
-            .identity(identity.clone())
-            .timeout(HANDSHAKE_SECONDS_MAX);
-        let server = ServerTlsConfig::new()
-            .identity(identity)
-            .client_ca_root(ca)
-            .timeout(HANDSHAKE_SECONDS_MAX);
-        let tls = Tls { client, server };
-        // Files that cannot be used should be told at the start, not at the first connection.
-        tls.secure_endpoint(Endpoint::from_static("https://mobula.internal"))
-            .and_then(|_| tls.secure_server(tonic::transport::Server::builder()))?;
-        Ok(tls)
+    /// Opens a connection to a server of the cluster, for as long as the caller waits.
+    pub(crate) async fn connect(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from(TLS_NAME).map_err(io::Error::other)?;
+        let connector = TlsConnector::from(Arc::clone(&self.client));
+        let opened = connector.connect(name, socket).await?;
+        match opened.get_ref().1.alpn_protocol() {
+            Some(PROTOCOL) => Ok(opened.into()),
+            _ => Err(io::Error::other("speaks TLS, but not HTTP/2")),
+        }
     }
-
-    pub(crate) fn secure_endpoint(&self, endpoint: Endpoint) -> Result<Endpoint, TlsError> {
-        endpoint.tls_config(self.client.clone()).map_err(unusable)
-    }
-
-    pub(crate) fn secure_server(
-        &self,
-        server: tonic::transport::Server,
-    ) -> Result<tonic::transport::Server, TlsError> {
-        server.tls_config(self.server.clone()).map_err(unusable)
-    }
-}
-
-fn unusable(error: tonic::transport::Error) -> TlsError {
-    TlsError::Unusable(crate::net::root_cause(&error))
-}
-
-fn pem(what: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
-    let failed = |cause: String| TlsError::File {
-        what,
-        path: path.to_owned(),
-        cause,
-    };
-    let length = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?;
-    if length.len() > PEM_BYTES_MAX {
-        return Err(failed(format!("larger than {PEM_BYTES_MAX} bytes")));
-    }
-    std::fs::read(path).map_err(|error| failed(error.to_string()))
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
 
-    fn certificate() -> (Vec<u8>, Vec<u8>) {
-        let made = rcgen::generate_simple_self_signed(vec![TLS_NAME.to_owned()]).unwrap();
-        (
-            made.cert.pem().into_bytes(),
-            made.signing_key.serialize_pem().into_bytes(),
-        )
+    type Authority = CertifiedIssuer<'static, KeyPair>;
+
+    pub(crate) fn authority() -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
     }
 
-    #[test]
-    fn what_cannot_be_used_is_refused_before_anybody_connects() {
-        let (cert, key) = certificate();
-        let (_, other_key) = certificate();
-        assert!(Tls::new(&cert, &key, &cert).is_ok());
-        for (cert, key, ca, why) in [
-            (&cert, &other_key, &cert, "the key of another certificate"),
-            (&cert, &Vec::new(), &cert, "no key"),
-            (&Vec::new(), &key, &cert, "no certificate"),
-            (&cert, &key, &Vec::new(), "no authority"),
-            (&cert, &key, &key, "a key in the place of the authority"),
+    /// A member signed by `issuer` that believes those whom one of `trusted` signed.
+    pub(crate) fn member(issuer: &Authority, trusted: &[&Authority]) -> Tls {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![TLS_NAME.to_owned()]).unwrap();
+        let cert = params.signed_by(&key, issuer).unwrap();
+        let ca: String = trusted.iter().map(|authority| authority.pem()).collect();
+        let made = TlsFiles::make(&TlsPem {
+            cert: Pem::of("--tls-cert", cert.pem().as_bytes()),
+            key: Pem::of("--tls-key", key.serialize_pem().as_bytes()),
+            ca: Pem::of("--tls-ca", ca.as_bytes()),
+        });
+        made.unwrap()
+    }
+
+    /// Whether a byte gets from one to the other.
+    async fn believe_each_other(server: &Tls, client: &Tls) -> bool {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let serving = async {
+            let (socket, _) = listener.accept().await.unwrap();
+            let mut stream = server.accept(socket).await?;
+            stream.write_all(b"!").await?;
+            stream.shutdown().await
+        };
+        let asking = async {
+            let socket = TcpStream::connect(addr).await?;
+            // A server that refuses the client says so after the client's handshake.
+            client.connect(socket).await?.read_u8().await
+        };
+        let (served, asked) = tokio::join!(serving, asking);
+        served.is_ok() && asked.is_ok()
+    }
+
+    #[tokio::test]
+    async fn while_the_authority_changes_a_bundle_of_both_believes_and_is_believed_by_either() {
+        let (old, new) = (authority(), authority());
+        let before = member(&old, &[&old]);
+        let bundle = member(&old, &[&old, &new]);
+        let renewed = member(&new, &[&old, &new]);
+        let after = member(&new, &[&new]);
+        for (server, client, expected) in [
+            (&before, &bundle, true),
+            (&bundle, &before, true),
+            (&bundle, &renewed, true),
+            (&renewed, &bundle, true),
+            (&renewed, &after, true),
+            (&after, &renewed, true),
+            (&before, &renewed, false),
+            (&after, &bundle, false),
         ] {
-            assert!(Tls::new(cert, key, ca).is_err(), "{why}");
+            assert_eq!(believe_each_other(server, client).await, expected);
         }
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_is_named() {
-        let missing = Path::new("/no/such/cert.pem");
-        let error = Tls::read(missing, missing, missing).err().unwrap();
-        let error = error.to_string();
-        assert!(error.contains("certificate /no/such/cert.pem"), "{error}");
+    fn a_mistake_is_told_by_flag_and_file() {
+        let cert = rcgen::generate_simple_self_signed(vec![TLS_NAME.to_owned()]).unwrap();
+        let key = cert.signing_key.serialize_pem();
+        let made = TlsFiles::make(&TlsPem {
+            cert: Pem::of("--tls-cert", cert.cert.pem().as_bytes()),
+            key: Pem::of("--tls-key", key.as_bytes()),
+            ca: Pem::of("--tls-ca", key.as_bytes()),
+        });
+        let error = made.err().unwrap().to_string();
+        assert_eq!(error, "--tls-ca: /x.pem: holds no certificate in PEM");
     }
 }

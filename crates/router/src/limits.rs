@@ -31,9 +31,6 @@ pub const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// A client has this long for the TLS handshake.
 pub const HANDSHAKE_SECONDS_MAX: Duration = Duration::from_secs(10);
 
-/// How often the files of the certificate are looked at; they are a few kilobytes.
-pub const CERTIFICATE_LOOK_INTERVAL: Duration = Duration::from_secs(2);
-
 /// A client has this long between two pieces of a body that it sends.
 pub const BODY_IDLE_SECONDS_MAX: Duration = Duration::from_secs(60);
 

@@ -59,8 +59,6 @@ pub const REFUSED: &str = "mobula_router_calls_refused_total";
 pub const LEFT_OUT: &str = "mobula_router_replicas_left_out";
 /// How often a replica was left out.
 pub const TIMES_LEFT_OUT: &str = "mobula_router_replicas_left_out_total";
-/// How often a changed certificate of the HTTP ingress was read, and what became of it.
-pub const CERTIFICATES_READ: &str = "mobula_router_certificates_read_total";
 /// Accepted calls that were sent again because the replica was lost.
 pub const REPEATED: &str = "mobula_router_calls_repeated_total";
 
@@ -155,7 +153,6 @@ pub fn describe() {
     describe_gauge!(LIMIT, "A named limit of the router.");
     describe_gauge!(LEFT_OUT, "Replicas left out for calls that failed.");
     describe_counter!(TIMES_LEFT_OUT, "How often a replica was left out.");
-    describe_counter!(CERTIFICATES_READ, "Certificates read after the first.");
     describe_counter!(REFUSED, "Calls that a replica refused.");
     describe_counter!(
         REPEATED,

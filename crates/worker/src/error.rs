@@ -1,7 +1,6 @@
 //! Why a worker could not run. What goes wrong with one replica is in its report instead.
 
 use mobula_process::net::NetError;
-use mobula_process::tls::TlsError;
 use thiserror::Error;
 
 /// A worker that cannot do its work; the process should end.
@@ -10,9 +9,6 @@ pub enum WorkerError {
     /// The data plane's address cannot be used.
     #[error("data plane: {0}")]
     Listen(#[from] NetError),
-    /// The data plane's certificates cannot be used.
-    #[error("data plane: {0}")]
-    Tls(#[from] TlsError),
     /// The data plane's server failed.
     #[error("data plane stopped: {0}")]
     Serve(String),

@@ -34,8 +34,8 @@ pub fn refusal(token: Option<&Token>, request: &Parts) -> Option<Reply> {
 }
 
 /// The answer to a client that asks whether it needs a token.
-pub fn mode(token: Option<&Token>) -> Reply {
-    let mode = if token.is_some() { "token" } else { "disabled" };
+pub fn mode(needs_token: bool) -> Reply {
+    let mode = if needs_token { "token" } else { "disabled" };
     json_reply(200, &json!({ "authentication_mode": mode }))
 }
 

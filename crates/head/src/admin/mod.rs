@@ -22,6 +22,7 @@ use http::{Method, Request};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use mobula_process::access::Credentials;
+use mobula_process::follow::Current;
 use mobula_process::metrics::MetricsHandle;
 use mobula_process::token::Token;
 use serde_json::json;
@@ -53,7 +54,7 @@ pub struct Admin {
     session_name: Arc<str>,
     stopping: CancellationToken,
     /// What clients have to show.
-    token: Option<Token>,
+    token: Option<Current<Token>>,
     /// What to show workers.
     credentials: Credentials,
 }
@@ -81,7 +82,11 @@ impl Admin {
     }
 
     /// The same, for those who know the token, and for workers that want to see credentials.
-    pub(crate) fn with_access(self, token: Option<Token>, credentials: Credentials) -> Admin {
+    pub(crate) fn with_access(
+        self,
+        token: Option<Current<Token>>,
+        credentials: Credentials,
+    ) -> Admin {
         Admin {
             token,
             credentials,
@@ -91,7 +96,8 @@ impl Admin {
 
     async fn route(&self, request: Request<Incoming>) -> Reply {
         let (parts, body) = request.into_parts();
-        if let Some(refusal) = access::refusal(self.token.as_ref(), &parts) {
+        let token = self.token.as_ref().map(Current::get);
+        if let Some(refusal) = access::refusal(token.as_deref(), &parts) {
             return refusal;
         }
         let from_browser = guard::is_from_browser(&parts.headers);
@@ -110,7 +116,7 @@ impl Admin {
             Route::Version => self.version(),
             Route::Success => text_reply(200, "success"),
             Route::AgentHealth => text_reply(200, "raylet: success\ngcs: success"),
-            Route::Authentication => access::mode(self.token.as_ref()),
+            Route::Authentication => access::mode(self.token.is_some()),
             Route::Live => text_reply(200, "ok"),
             Route::Ready => self.ready().await,
             Route::Metrics => scrape::metrics(self).await,

@@ -126,14 +126,11 @@ fn send_away(
     ending: CancellationToken,
 ) -> Result<JoinHandle<()>, HeadError> {
     let listener = config.cluster_listener.try_clone()?;
-    let mut server = config
-        .credentials
-        .secure(tonic::transport::Server::builder(), &listener)
-        .map_err(|error| HeadError::Cluster(error.to_string()))?;
+    let credentials = &config.credentials;
     let service = ClusterServiceServer::new(NotLeading { leader });
-    let serving = server
-        .add_service(config.credentials.guard(service))
-        .serve_with_incoming_shutdown(listener.into_incoming(), ending.cancelled_owned());
+    let serving = tonic::transport::Server::builder()
+        .add_service(credentials.guard(service))
+        .serve_with_incoming_shutdown(credentials.incoming(listener), ending.cancelled_owned());
     Ok(tokio::spawn(async move {
         if let Err(error) = serving.await {
             warn!(%error, "the cluster service of a following head failed");

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use mobula_app::Registry;
 use mobula_process::access::Credentials;
+use mobula_process::follow::Current;
 use mobula_process::metrics::MetricsHandle;
 use mobula_process::net::Listener;
 use mobula_process::token::Token;
@@ -64,7 +65,7 @@ pub struct ElectedConfig {
     /// What workers and routers have to show.
     pub credentials: Credentials,
     /// What clients of the admin API have to show.
-    pub admin_token: Option<Token>,
+    pub admin_token: Option<Current<Token>>,
     /// 56 hex digits, one per machine.
     pub node_id: String,
     /// The machine's address.

@@ -1,6 +1,7 @@
 //! Who may join, and who may use the admin API.
 
 use mobula_process::access::Credentials;
+use mobula_process::follow::Current;
 use mobula_process::net::Addr;
 use mobula_process::token::Token;
 use mobula_proto::v1::MetricsRequest;
@@ -72,7 +73,7 @@ async fn a_workers_data_port_wants_the_token_too() {
     worker.wait_for_log("worker is up");
 
     let ask = async |token: Option<&str>| {
-        let token = token.map(|text| Token::new(text).unwrap());
+        let token = token.map(|text| Current::fixed(Token::new(text).unwrap()));
         let addr = Addr::Tcp(data.to_string());
         let connected = Credentials::new(token, None).connect(&addr).await;
         let mut client = WorkerServiceClient::new(connected.unwrap());

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
 mod access;
+mod authority;
 mod client;
 mod elected;
 mod heads;
@@ -14,6 +15,7 @@ mod placement;
 mod ports;
 mod process;
 mod rollbacks;
+mod rotation;
 mod share;
 mod store_away;
 mod tls;

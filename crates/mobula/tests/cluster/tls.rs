@@ -2,18 +2,9 @@
 
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-
+use crate::authority::{Authority, authority, write};
 use crate::client::get;
-use crate::house::{House, flags};
-
-type Authority = CertifiedIssuer<'static, KeyPair>;
-
-fn authority() -> Authority {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-}
+use crate::house::House;
 
 /// Writes a certificate for `name` and says with which flags it is used, trusting `trusted`.
 fn member(
@@ -23,18 +14,9 @@ fn member(
     issuer: &Authority,
     trusted: &Authority,
 ) -> Vec<String> {
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-    let cert = params.signed_by(&key, issuer).unwrap();
-    let paths = ["cert", "key", "ca"].map(|kind| dir.join(format!("{file}-{kind}.pem")));
-    std::fs::write(&paths[0], cert.pem()).unwrap();
-    std::fs::write(&paths[1], key.serialize_pem()).unwrap();
-    std::fs::write(&paths[2], trusted.pem()).unwrap();
-    flags(&[
-        ("--tls-cert", &paths[0]),
-        ("--tls-key", &paths[1]),
-        ("--tls-ca", &paths[2]),
-    ])
+    let dir = dir.join(file);
+    write(&dir, name, issuer, &[trusted]);
+    crate::authority::flags_of(&dir)
 }
 
 #[test]

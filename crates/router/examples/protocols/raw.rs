@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf as _, BytesMut};
 use futures_util::StreamExt as _;
-use mobula_process::net::{self, Addr, Io};
+use mobula_process::io::Io;
+use mobula_process::net::{self, Addr};
 use mobula_proto::numbers::NumberMap;
 use mobula_proto::v1::{self, frame::Kind};
 use prost::Message as _;

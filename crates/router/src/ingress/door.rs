@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use mobula_process::follow::Current;
+use mobula_process::https::Https;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -12,13 +14,15 @@ use tokio_util::task::TaskTracker;
 use super::connection::Patience;
 use super::listener::Port;
 use super::serve::{Connection, Ends};
-use super::tls::Certificate;
-use crate::limits::{ACCEPT_RETRY_DELAY, CLOSING_SECONDS_MAX, CONNECTIONS_MAX, DRAIN_SECONDS_MAX};
+use crate::limits::{
+    ACCEPT_RETRY_DELAY, CLOSING_SECONDS_MAX, CONNECTIONS_MAX, DRAIN_SECONDS_MAX,
+    HANDSHAKE_SECONDS_MAX,
+};
 
 /// Lets clients in.
 pub struct Door<P> {
     service: Arc<P>,
-    certificate: Option<Arc<Certificate>>,
+    certificate: Option<Current<Https>>,
     patience: Patience,
     room: Arc<Semaphore>,
     close: CancellationToken,
@@ -30,7 +34,7 @@ impl<P: Port> Door<P> {
     /// A door that closes when it is told to.
     pub fn new(
         service: P,
-        certificate: Option<Arc<Certificate>>,
+        certificate: Option<Current<Https>>,
         patience: Patience,
         close: &CancellationToken,
     ) -> Door<P> {
@@ -126,10 +130,14 @@ impl<P: Port> Door<P> {
             }),
             Some(certificate) => connections.spawn(async move {
                 // On the heap: what a handshake needs is not needed after it.
-                let accepting = Box::pin(certificate.accept(socket));
+                let https = certificate.get();
+                let accepting = Box::pin(https.accept(socket, HANDSHAKE_SECONDS_MAX));
                 let accepted = connection.unless_cut(accepting).await;
-                if let Some(stream) = accepted.flatten() {
-                    connection.serve(stream).await;
+                match accepted {
+                    Some(Ok(stream)) => connection.serve(stream).await,
+                    // The client's doing, and there may be any number of them.
+                    Some(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+                    None => {}
                 }
                 drop(permit);
             }),

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
+use mobula_process::follow::{Credential, Followed};
 use mobula_process::https::HttpsFiles;
 use mobula_proto::v1;
 use tokio::net::TcpListener;
@@ -17,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::Patience;
 use super::door::Door;
-use super::tls::Certificate;
 use super::{GrpcIngress, HttpIngress};
 use crate::core::{Core, Listening};
 use crate::error::RouterError;
@@ -166,32 +166,38 @@ async fn keep_open<P: Port>(
     let addr = addr.unwrap_or_default();
     tracing::info!(addr, "ingress open");
     note(Ok(addr.clone()));
-    let door = Door::new(service, certificate.clone(), patience, close);
+    let in_force = certificate.as_ref().map(Followed::current);
+    let door = Door::new(service, in_force, patience, close);
     tokio::select! {
         () = door.serve(listener) => {}
-        () = follow(certificate) => {}
+        () = follow(certificate.as_ref()) => {}
     }
     note(Ok(String::new()));
     tracing::info!(addr, "ingress closed");
 }
+
+type Certificate = Followed<HttpsFiles>;
 
 /// The certificate first: a port that is open and cannot be used helps nobody.
 async fn open(
     host: &str,
     port: u32,
     files: Option<&HttpsFiles>,
-) -> Result<(TcpListener, Option<Arc<Certificate>>), String> {
+) -> Result<(TcpListener, Option<Certificate>), String> {
     let certificate = match files {
         None => None,
         Some(files) => {
-            let opened = Certificate::open(files.clone()).await;
-            Some(Arc::new(opened.map_err(|error| error.to_string())?))
+            let files = files.clone();
+            let open = || Followed::open(Credential::IngressCertificate, files);
+            let opened = tokio::task::spawn_blocking(open).await;
+            let opened = opened.map_err(|error| error.to_string())?;
+            Some(opened.map_err(|error| error.to_string())?)
         }
     };
     Ok((bind(host, port).await?, certificate))
 }
 
-async fn follow(certificate: Option<Arc<Certificate>>) {
+async fn follow(certificate: Option<&Certificate>) {
     match certificate {
         Some(certificate) => certificate.follow().await,
         None => std::future::pending().await,

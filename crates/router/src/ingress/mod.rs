@@ -21,7 +21,6 @@ mod quiet;
 mod reply;
 mod serve;
 mod tally;
-mod tls;
 mod websocket;
 
 pub use grpc::GrpcIngress;

@@ -65,15 +65,17 @@ pub(crate) async fn serve(listener: Listener, data_plane: DataPlane) -> Result<(
     let service = WorkerServiceServer::new(data_plane)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let server = credentials
-        .secure(tonic::transport::Server::builder(), &listener)?
+    let server = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .initial_stream_window_size(HTTP2_WINDOW_BYTES)
         .initial_connection_window_size(HTTP2_WINDOW_BYTES)
         .max_frame_size(HTTP2_FRAME_BYTES_MAX)
         .add_service(credentials.guard(service))
-        .serve_with_incoming_shutdown(listener.into_incoming(), closing.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(
+            credentials.incoming(listener),
+            closing.clone().cancelled_owned(),
+        );
     let overdue = async {
         closing.cancelled().await;
         tokio::time::sleep(CLOSE_WAIT_MAX).await;

@@ -133,6 +133,9 @@ annotations:
 {{- if and $external.clientCertificate (not $external.tlsSecretName) }}
 {{- fail "etcd.external.tlsSecretName: needed with etcd.external.clientCertificate" }}
 {{- end }}
+{{- if and .Values.tls.caConfigMap (not .Values.tls.existingSecret) }}
+{{- fail "tls.existingSecret: needed with tls.caConfigMap" }}
+{{- end }}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}
 {{- fail "httpRoute.parentRefs: name at least one gateway" }}
 {{- end }}

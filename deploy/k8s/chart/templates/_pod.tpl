@@ -136,8 +136,20 @@ envFrom:
   emptyDir: {sizeLimit: 256Mi}
 {{- if and .root.Values.tls.existingSecret (has "join" .tokens) }}
 - name: tls
+  {{- if .root.Values.tls.caConfigMap }}
+  projected:
+    defaultMode: 288
+    sources:
+      - secret:
+          name: {{ .root.Values.tls.existingSecret }}
+          items: [{key: tls.crt, path: tls.crt}, {key: tls.key, path: tls.key}]
+      - configMap:
+          name: {{ .root.Values.tls.caConfigMap }}
+          items: [{key: ca.crt, path: ca.crt}]
+  {{- else }}
   secret:
     secretName: {{ .root.Values.tls.existingSecret }}
     defaultMode: 288
+  {{- end }}
 {{- end }}
 {{- end }}
