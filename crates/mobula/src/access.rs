@@ -21,7 +21,11 @@ pub struct Following(JoinSet<()>);
 
 impl Following {
     /// What the files hold, now and whenever they change.
-    fn current<F: Files>(&mut self, credential: Credential, files: F) -> Result<Current<F::Made>> {
+    pub fn current<F: Files>(
+        &mut self,
+        credential: Credential,
+        files: F,
+    ) -> Result<Current<F::Made>> {
         let followed = Followed::open(credential, files)?;
         let current = followed.current();
         self.0.spawn(async move { followed.follow().await });

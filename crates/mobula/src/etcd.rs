@@ -2,20 +2,24 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use mobula_process::client_tls::{ClientFiles, ClientFlags};
+use mobula_process::follow::Credential;
 use mobula_process::ids;
 use mobula_store::{Candidate, EtcdConfig, EtcdStore, EtcdTls, EtcdUser};
 
+use crate::access::Following;
 use crate::args::EtcdArgs;
 
 /// A store that connects when it is first used, or what is wrong with the flags.
-pub fn store(args: &EtcdArgs) -> Result<EtcdStore> {
+pub fn store(args: &EtcdArgs, following: &mut Following) -> Result<EtcdStore> {
     let config = EtcdConfig {
         endpoints: args.etcd.clone(),
         cluster: args.cluster.clone(),
-        tls: tls(args)?,
+        tls: tls(args, following)?,
         user: user(args)?,
         lease: Duration::from_secs(args.lease_seconds),
     };
@@ -43,17 +47,25 @@ pub fn candidate(args: &EtcdArgs, admin: SocketAddr) -> Candidate {
     }
 }
 
-fn tls(args: &EtcdArgs) -> Result<Option<EtcdTls>> {
+/// Certificates that cannot be used are a mistake here and end the head; an etcd that is away, or
+/// does not believe them, is waited for.
+fn tls(args: &EtcdArgs, following: &mut Following) -> Result<Option<EtcdTls>> {
     let Some(ca) = &args.etcd_ca else {
         return Ok(None);
     };
-    let identity_pem = match (&args.etcd_cert, &args.etcd_key) {
-        (Some(cert), Some(key)) => Some((read(cert)?, read(key)?)),
-        (None, _) | (_, None) => None,
+    let files = ClientFiles {
+        ca: ca.clone(),
+        identity: args.etcd_cert.clone().zip(args.etcd_key.clone()),
+        flags: ClientFlags {
+            ca: "--etcd-ca",
+            cert: "--etcd-cert",
+            key: "--etcd-key",
+        },
+        protocols: &[b"h2"],
     };
+    let current = following.current(Credential::EtcdCertificate, files)?;
     Ok(Some(EtcdTls {
-        ca_pem: read(ca)?,
-        identity_pem,
+        config: Arc::new(move || Arc::clone(&current.get().config)),
         server_name: None,
     }))
 }

@@ -13,7 +13,7 @@ use mobula_process::metrics::MetricsHandle;
 use mobula_process::net::{self, Listener};
 use mobula_process::token::Token;
 use mobula_process::{ids, metrics, signals};
-use mobula_store::EmbeddedStore;
+use mobula_store::{EmbeddedStore, EtcdStore};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +43,10 @@ pub async fn run(args: HeadArgs) -> Result<()> {
     let addrs = [("--cluster-addr", &args.cluster_addr)];
     let credentials = credentials(&args.access, &addrs, &mut following)?;
     let admin_token = admin_token(&args.admin, args.admin_addr, &mut following)?;
+    let etcd = match args.etcd.etcd.is_empty() {
+        true => None,
+        false => Some(etcd::store(&args.etcd, &mut following)?),
+    };
     let shutdown = signals::shutdown_token()?;
     let _telemetry = Telemetry::start(metrics.clone());
     let bound = TcpListener::bind(args.admin_addr).await;
@@ -63,10 +67,9 @@ pub async fn run(args: HeadArgs) -> Result<()> {
         ray_version: args.ray.ray_version,
         shutdown,
     };
-    if args.etcd.etcd.is_empty() {
-        run_alone(parts, args.state_dir, provisioner()).await
-    } else {
-        run_elected(parts, &args.etcd, provisioner).await
+    match etcd {
+        None => run_alone(parts, args.state_dir, provisioner()).await,
+        Some(store) => run_elected(parts, &args.etcd, store, provisioner).await,
     }
 }
 
@@ -99,8 +102,13 @@ async fn run_alone(
 }
 
 /// One of several heads: their state is in etcd.
-async fn run_elected(parts: Parts, args: &EtcdArgs, provisioner: NewProvisioner) -> Result<()> {
-    let store = Arc::new(etcd::store(args)?);
+async fn run_elected(
+    parts: Parts,
+    args: &EtcdArgs,
+    store: EtcdStore,
+    provisioner: NewProvisioner,
+) -> Result<()> {
+    let store = Arc::new(store);
     let candidate = etcd::candidate(args, parts.admin_listener.local_addr()?);
     let config = ElectedConfig {
         election: store.clone(),

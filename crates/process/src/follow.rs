@@ -21,6 +21,8 @@ pub const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 pub enum Credential {
     /// `--tls-cert`, `--tls-key`, `--tls-ca`.
     ClusterCertificate,
+    /// `--etcd-ca`, `--etcd-cert`, `--etcd-key`.
+    EtcdCertificate,
     /// `ssl_certfile` and its like.
     IngressCertificate,
     /// `--join-token-file`.
@@ -111,6 +113,7 @@ impl Credential {
     fn name(self) -> &'static str {
         match self {
             Credential::ClusterCertificate => "cluster_certificate",
+            Credential::EtcdCertificate => "etcd_certificate",
             Credential::IngressCertificate => "ingress_certificate",
             Credential::JoinToken => "join_token",
             Credential::AdminToken => "admin_token",

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod admin;
 pub mod busy_poll;
+pub mod client_tls;
 mod encrypted_key;
 pub mod follow;
 pub mod https;

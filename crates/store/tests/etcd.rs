@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mobula_store::{
@@ -13,6 +15,10 @@ use support::etcd::{Etcd, Setup, connect};
 use support::proxy::{Network, Proxy};
 use support::{PATIENCE, next};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 fn candidate(name: &str) -> Candidate {
     Candidate {
@@ -253,11 +259,7 @@ async fn clusters_that_share_an_etcd_do_not_see_each_other() {
 async fn a_configuration_that_is_wrong_is_refused_with_what_is_allowed() {
     type Change = fn(&mut EtcdConfig);
     let good = EtcdConfig::plain(vec!["http://127.0.0.1:1".to_owned()], "c");
-    let tls = EtcdTls {
-        ca_pem: Vec::new(),
-        identity_pem: None,
-        server_name: None,
-    };
+    let tls = EtcdTls::fixed(client_config(&certificates().ca, None));
     let wrong: [(&str, Change); 6] = [
         ("1 to 16", |config| config.endpoints.clear()),
         ("http:// or https://", |config| {
@@ -320,12 +322,33 @@ fn certificates() -> Certificates {
     }
 }
 
-#[tokio::test]
-async fn over_tls_both_sides_must_be_signed_by_the_authority() {
-    let certificates = certificates();
-    let dir = tempfile::tempdir().unwrap();
+/// What a client believes and shows, both in PEM.
+fn client_config(ca: &str, identity: Option<&(String, String)>) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+        roots.add(authority.unwrap()).unwrap();
+    }
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        Some((cert, key)) => {
+            let cert = CertificateDer::from_pem_slice(cert.as_bytes()).unwrap();
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            builder.with_client_auth_cert(vec![cert], key).unwrap()
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config
+}
+
+/// An etcd that asks for certificates of this authority.
+async fn secured(certificates: &Certificates, dir: &Path) -> Etcd {
     let file = |name: &str, text: &str| {
-        let path = dir.path().join(name);
+        let path = dir.join(name);
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
     };
@@ -340,15 +363,17 @@ async fn over_tls_both_sides_must_be_signed_by_the_authority() {
         secure: true,
         ..Setup::default()
     };
-    let etcd = Etcd::start(setup).await;
-    let (client, key) = certificates.client.clone();
-    let tls = EtcdTls {
-        ca_pem: certificates.ca.clone().into_bytes(),
-        identity_pem: Some((client.into_bytes(), key.into_bytes())),
-        server_name: None,
-    };
+    Etcd::start(setup).await
+}
+
+#[tokio::test]
+async fn over_tls_both_sides_must_be_signed_by_the_authority() {
+    let certificates = certificates();
+    let dir = tempfile::tempdir().unwrap();
+    let etcd = secured(&certificates, dir.path()).await;
+    let right = client_config(&certificates.ca, Some(&certificates.client));
     let mut config = EtcdConfig::plain(vec![etcd.url.clone()], "c");
-    config.tls = Some(tls.clone());
+    config.tls = Some(EtcdTls::fixed(right.clone()));
     let store = connect(config.clone()).await;
     put(&store, "a", "1").await;
     let leading = store.campaign(candidate("a")).await.unwrap();
@@ -356,24 +381,69 @@ async fn over_tls_both_sides_must_be_signed_by_the_authority() {
     assert_eq!(told(&next(&mut changes).await.unwrap()), [("a", "1")]);
     leading.resign().await.unwrap();
 
+    let strangers = self::certificates().ca;
     for wrong in [
-        EtcdTls {
-            identity_pem: None,
-            ..tls.clone()
-        },
-        EtcdTls {
-            ca_pem: self::certificates().ca.into_bytes(),
-            ..tls.clone()
-        },
+        EtcdTls::fixed(client_config(&certificates.ca, None)),
+        EtcdTls::fixed(client_config(&strangers, Some(&certificates.client))),
         EtcdTls {
             server_name: Some("elsewhere.example".to_owned()),
-            ..tls
+            ..EtcdTls::fixed(right)
         },
     ] {
         config.tls = Some(wrong);
         let error = EtcdStore::connect(config.clone()).await.err().unwrap();
         assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
     }
+}
+
+#[tokio::test]
+async fn certificates_that_are_renewed_are_shown_with_the_next_connection() {
+    let (old, new) = (certificates(), certificates());
+    let dir = tempfile::tempdir().unwrap();
+    let mut etcd = secured(&old, dir.path()).await;
+    let shown = Arc::new(Mutex::new(Arc::new(client_config(
+        &old.ca,
+        Some(&old.client),
+    ))));
+    let asked = Arc::clone(&shown);
+    let mut config = EtcdConfig::plain(vec![etcd.url.clone()], "c");
+    config.tls = Some(EtcdTls {
+        config: Arc::new(move || Arc::clone(&asked.lock().unwrap())),
+        server_name: None,
+    });
+    let store = connect(config).await;
+    put(&store, "a", "1").await;
+
+    // etcd comes back with everything of another authority.
+    etcd.kill();
+    for (name, text) in [
+        ("server.pem", &new.server.0),
+        ("server.key", &new.server.1),
+        ("ca.pem", &new.ca),
+    ] {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    etcd.start_again();
+    let refused = async {
+        while !store
+            .get("a")
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("certificate")
+        {}
+    };
+    timeout(PATIENCE, refused).await.unwrap();
+    *shown.lock().unwrap() = Arc::new(client_config(&new.ca, Some(&new.client)));
+    let found = async {
+        loop {
+            match store.get("a").await {
+                Err(StoreError::Unavailable(_)) => {}
+                found => return found.unwrap().unwrap(),
+            }
+        }
+    };
+    assert_eq!(timeout(PATIENCE, found).await.unwrap().value, b"1");
 }
 
 #[tokio::test]

@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
-use crate::authority::{Authority, authority, write};
+use mobula_process::tls::TLS_NAME;
+
+use crate::authority::{Authority, authority, flags_of, write};
 use crate::client::get;
-use crate::house::House;
+use crate::house::{House, flags, free_addr};
+use crate::process::{Process, command, wait_for};
 
 /// Writes a certificate for `name` and says with which flags it is used, trusting `trusted`.
 fn member(
@@ -16,17 +19,16 @@ fn member(
 ) -> Vec<String> {
     let dir = dir.join(file);
     write(&dir, name, issuer, &[trusted]);
-    crate::authority::flags_of(&dir)
+    flags_of(&dir)
 }
 
 #[test]
 fn the_cluster_serves_with_its_certificates_and_nobody_joins_with_others() {
     let dir = tempfile::tempdir().unwrap();
     let (ours, theirs) = (authority(), authority());
-    let name = mobula_process::tls::TLS_NAME;
-    let right = member(dir.path(), "right", name, &ours, &ours);
-    let strangers = member(dir.path(), "stranger", name, &theirs, &theirs);
-    let forged = member(dir.path(), "forged", name, &theirs, &ours);
+    let right = member(dir.path(), "right", TLS_NAME, &ours, &ours);
+    let strangers = member(dir.path(), "stranger", TLS_NAME, &theirs, &theirs);
+    let forged = member(dir.path(), "forged", TLS_NAME, &theirs, &ours);
     let house = House::new(dir, right);
     let _head = house.head("head", &[]);
     house.deploy(2);
@@ -59,12 +61,89 @@ fn the_cluster_serves_with_its_certificates_and_nobody_joins_with_others() {
 fn a_head_that_is_named_otherwise_is_not_believed() {
     let dir = tempfile::tempdir().unwrap();
     let ours = authority();
-    let name = mobula_process::tls::TLS_NAME;
-    let right = member(dir.path(), "right", name, &ours, &ours);
+    let right = member(dir.path(), "right", TLS_NAME, &ours, &ours);
     let other = member(dir.path(), "other", "web.example", &ours, &ours);
     let house = House::new(dir, other);
     let _head = house.head("head", &[]);
     let worker = house.worker_with("worker", 1, &right);
     worker.process.wait_for_log("dialling again");
     assert_eq!(get(worker.admin, "/readyz").unwrap().0, 503);
+}
+
+#[test]
+fn certificates_that_cannot_be_used_end_a_process_at_once_by_flag_file_and_mistake() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = authority();
+    let (good, other) = (dir.path().join("good"), dir.path().join("other"));
+    for dir in [&good, &other] {
+        write(dir, TLS_NAME, &ours, &[&ours]);
+    }
+    let file = |dir: &Path, name: &str| dir.join(name).display().to_string();
+    let (ca, cert) = (file(&good, "ca.crt"), file(&good, "tls.crt"));
+    let (key, others) = (file(&good, "tls.key"), file(&other, "tls.key"));
+    let missing = file(&good, "missing");
+    for (ca, cert, key, why) in [
+        (
+            &ca,
+            &missing,
+            &key,
+            format!("-cert: {missing}: No such file"),
+        ),
+        (
+            &ca,
+            &key,
+            &key,
+            format!("-cert: {key}: holds no certificate in PEM"),
+        ),
+        (
+            &ca,
+            &cert,
+            &others,
+            format!("-key: {others}: is not the key of the certificate"),
+        ),
+        (
+            &key,
+            &cert,
+            &key,
+            format!("-ca: {key}: holds no certificate in PEM"),
+        ),
+    ] {
+        let etcd = ["head", "--etcd", "https://127.0.0.1:1"];
+        let join = ["worker", "--join", "127.0.0.1:1"];
+        for (args, prefix) in [(etcd, "--etcd"), (join, "--tls")] {
+            let mut process = command();
+            process.args(args).arg(format!("{prefix}-ca")).arg(ca);
+            process.arg(format!("{prefix}-cert")).arg(cert);
+            let output = process
+                .arg(format!("{prefix}-key"))
+                .arg(key)
+                .output()
+                .unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(!output.status.success(), "{said}");
+            assert!(said.contains(&format!("error: {prefix}{why}")), "{said}");
+        }
+    }
+}
+
+#[test]
+fn an_etcd_that_is_away_is_waited_for_when_the_certificates_for_it_can_be_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = authority();
+    write(dir.path(), "head", &ours, &[&ours]);
+    let (admin, cluster, etcd) = (free_addr(), free_addr(), free_addr());
+    let mut args = vec!["head".to_owned(), format!("--etcd=https://{etcd}")];
+    args.extend([
+        format!("--admin-addr={admin}"),
+        format!("--cluster-addr={cluster}"),
+    ]);
+    args.extend(flags(&[
+        ("--etcd-ca", &dir.path().join("ca.crt")),
+        ("--etcd-cert", &dir.path().join("tls.crt")),
+        ("--etcd-key", &dir.path().join("tls.key")),
+    ]));
+    let mut head = Process::start(dir.path(), "head", &args);
+    let ready = wait_for("an answer", || get(admin, "/readyz").ok());
+    assert_eq!((ready.0, get(admin, "/livez").unwrap().0), (503, 200));
+    assert!(head.is_running());
 }

@@ -15,7 +15,8 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::transport::Endpoint;
 
-use super::config::EtcdConfig;
+use super::config::{EtcdConfig, EtcdTls};
+use super::connector::Secure;
 use super::failure::Failure;
 use super::pb;
 use crate::StoreError;
@@ -47,6 +48,7 @@ pub(super) struct Client {
 /// request went nor lets the next one be asked.
 struct Member {
     endpoint: Endpoint,
+    tls: Option<EtcdTls>,
     options: ConnectOptions,
     /// Made when first used, because making it authenticates.
     client: OnceCell<EtcdClient>,
@@ -98,6 +100,7 @@ impl Client {
             members: endpoints
                 .map(|endpoint| Member {
                     endpoint,
+                    tls: config.tls.clone(),
                     options: options.clone(),
                     client: OnceCell::new(),
                 })
@@ -275,8 +278,11 @@ impl Member {
     async fn client(&self, until: Instant, new_token: bool) -> Result<EtcdClient, Failure> {
         let made = async {
             let making = || {
-                let channel = Channel::Tonic(self.endpoint.connect_lazy());
-                EtcdClient::from_channel(channel, Some(self.options.clone()))
+                let channel = match self.tls.clone() {
+                    Some(tls) => self.endpoint.connect_with_connector_lazy(Secure(tls)),
+                    None => self.endpoint.connect_lazy(),
+                };
+                EtcdClient::from_channel(Channel::Tonic(channel), Some(self.options.clone()))
             };
             let client = self.client.get_or_try_init(making).await?;
             if new_token {

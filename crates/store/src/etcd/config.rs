@@ -1,8 +1,11 @@
 //! Where etcd is, and as whom to speak to it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use http::Uri;
+use tokio_rustls::rustls::ClientConfig;
+use tonic::transport::Endpoint;
 
 use crate::StoreError;
 use crate::election::LEASE_DEFAULT;
@@ -45,13 +48,11 @@ pub struct EtcdConfig {
     pub lease: Duration,
 }
 
-/// What to trust and what to show, in PEM.
+/// Whom to believe and what to show.
 #[derive(Clone)]
 pub struct EtcdTls {
-    /// The authority that signed the members' certificates.
-    pub ca_pem: Vec<u8>,
-    /// Our certificate and its key, where etcd demands one.
-    pub identity_pem: Option<(Vec<u8>, Vec<u8>)>,
+    /// What a new connection is opened with. Asked for each, so it may change; offers `h2`.
+    pub config: Arc<dyn Fn() -> Arc<ClientConfig> + Send + Sync>,
     /// The name in the members' certificates, where it is not the host in the URL.
     pub server_name: Option<String>,
 }
@@ -120,36 +121,18 @@ impl EtcdConfig {
         if secure != self.tls.is_some() {
             return Err(wrong(&"etcd.tls goes with https:// and only with it"));
         }
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| wrong(&error))?;
-        let endpoint = endpoint
+        let origin: Uri = url.parse().map_err(|error| wrong(&error))?;
+        // TLS is the connector's business (`Secure`), and tonic insists on its own for https.
+        let plain = url.replacen("https://", "http://", 1);
+        let endpoint = Endpoint::from_shared(plain).map_err(|error| wrong(&error))?;
+        Ok(endpoint
+            .origin(origin)
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             // etcd takes pings on idle connections for abuse.
             .keep_alive_while_idle(false)
-            .tcp_nodelay(true);
-        match &self.tls {
-            Some(tls) => endpoint
-                .tls_config(tls.tonic())
-                .map_err(|error| wrong(&error)),
-            None => Ok(endpoint),
-        }
-    }
-}
-
-// === impl EtcdTls ===
-
-impl EtcdTls {
-    fn tonic(&self) -> ClientTlsConfig {
-        let mut tls =
-            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.ca_pem.clone()));
-        if let Some((certificate, key)) = &self.identity_pem {
-            tls = tls.identity(Identity::from_pem(certificate.clone(), key.clone()));
-        }
-        if let Some(name) = &self.server_name {
-            tls = tls.domain_name(name.clone());
-        }
-        tls
+            .tcp_nodelay(true))
     }
 }
 

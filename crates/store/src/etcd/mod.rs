@@ -7,6 +7,7 @@
 
 mod client;
 mod config;
+mod connector;
 mod election;
 mod failure;
 mod keys;
