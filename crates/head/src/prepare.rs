@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use mobula_app::{BuildContext, Registry};
 use mobula_process::follow::Files;
-use mobula_process::https::HttpsFiles;
+use mobula_process::https::{HttpsFiles, INGRESS};
 use mobula_spec::{
     AggregationFunction, Application, Budget, DeploymentConfig, DeploymentDefaults,
     DeploymentOptions, GangPlacement, LabelSelector, ProxyLocation, Replicas, Scaling,
@@ -87,6 +87,7 @@ impl Preparer {
         let mut refusals = self.unknown_import_paths(config);
         if let Some(tls) = config.http_options.tls().filter(|_| self.router_here) {
             let files = HttpsFiles {
+                port: INGRESS,
                 cert: tls.certfile.into(),
                 key: tls.keyfile.into(),
                 password: tls

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use mobula_app::Registry;
 use mobula_process::access::Credentials;
 use mobula_process::follow::Current;
+use mobula_process::https::Https;
 use mobula_process::metrics::MetricsHandle;
 use mobula_process::net::Listener;
 use mobula_process::token::Token;
@@ -57,6 +58,8 @@ pub struct HeadConfig {
     pub workers: WorkerSet,
     /// The admin API, already bound.
     pub admin_listener: TcpListener,
+    /// What it is opened with, where that is TLS.
+    pub admin_https: Option<Current<Https>>,
     /// Where workers and routers connect, already bound.
     pub cluster_listener: Listener,
     /// What workers and routers have to show.
@@ -90,6 +93,7 @@ pub async fn run(config: HeadConfig) -> Result<(), HeadError> {
         mut provisioner,
         workers,
         admin_listener,
+        admin_https,
         cluster_listener,
         credentials,
         admin_token,
@@ -138,7 +142,11 @@ pub async fn run(config: HeadConfig) -> Result<(), HeadError> {
         &stopping,
     )
     .with_access(admin_token, credentials);
-    let admin_task = tokio::spawn(admin::serve(admin, admin_listener, ending.child_token()));
+    let port = admin::Port {
+        listener: admin_listener,
+        https: admin_https,
+    };
+    let admin_task = tokio::spawn(admin::serve(admin, port, ending.child_token()));
     let provision_task = tokio::spawn(provide(provisioner, controller, stopping.clone()));
 
     let outcome = tokio::select! {

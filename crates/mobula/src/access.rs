@@ -7,13 +7,15 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use mobula_process::access::Credentials;
+use mobula_process::client_tls::{ClientFiles, Trust};
 use mobula_process::follow::{Credential, Current, Files, Followed};
+use mobula_process::https::{ADMIN, Https, HttpsFiles};
 use mobula_process::net::Addr;
 use mobula_process::tls::TlsFiles;
 use mobula_process::token::{Token, TokenFile};
 use tokio::task::JoinSet;
 
-use crate::args::{AccessArgs, AdminTokenArgs};
+use crate::args::{AccessArgs, AdminArgs, EtcdArgs};
 
 /// Looks at the files of credentials again and again, until it is dropped.
 #[derive(Default)]
@@ -72,7 +74,7 @@ pub fn credentials(
 
 /// The token of the admin API.
 pub fn admin_token(
-    args: &AdminTokenArgs,
+    args: &AdminArgs,
     addr: SocketAddr,
     following: &mut Following,
 ) -> Result<Option<Current<Token>>> {
@@ -82,6 +84,35 @@ pub fn admin_token(
         tracing::warn!(%addr, "everybody who reaches the admin API may deploy; see --admin-token-file");
     }
     Ok(token)
+}
+
+/// What the admin API is opened with, where that is TLS.
+pub fn admin_https(args: &AdminArgs, following: &mut Following) -> Result<Option<Current<Https>>> {
+    // The command line takes both or none.
+    let files = args.admin_tls_cert.clone().zip(args.admin_tls_key.clone());
+    let https = files.map(|(cert, key)| {
+        let files = HttpsFiles {
+            port: ADMIN,
+            cert,
+            key,
+            password: None,
+            client_ca: None,
+        };
+        following.current(Credential::AdminCertificate, files)
+    });
+    https.transpose()
+}
+
+/// How to believe the other heads, whose admin APIs are as this one's.
+pub fn admin_trust(args: &EtcdArgs, following: &mut Following) -> Result<Trust> {
+    let files = ClientFiles {
+        ca_flag: "--admin-tls-ca",
+        ca: args.admin_tls_ca.clone(),
+        identity: None,
+        protocols: &[],
+    };
+    let current = following.current(Credential::AdminAuthorities, files)?;
+    Ok(current.trust())
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub ray: RayVersionArgs,
     #[command(flatten)]
-    pub admin: AdminTokenArgs,
+    pub admin: AdminArgs,
 }
 
 #[derive(Debug, Args)]
@@ -119,7 +119,7 @@ pub struct HeadArgs {
     #[command(flatten)]
     pub kubernetes: KubernetesArgs,
     #[command(flatten)]
-    pub admin: AdminTokenArgs,
+    pub admin: AdminArgs,
     #[command(flatten)]
     pub access: AccessArgs,
 }
@@ -148,10 +148,14 @@ pub struct EtcdArgs {
     /// The cluster's name: clusters with different names share an etcd without seeing each other
     #[arg(long, default_value = "default", requires = "etcd")]
     pub cluster: String,
-    /// Where the other heads reach this one's admin API [default: http:// and --admin-addr, with
-    /// this machine's address for 0.0.0.0]
+    /// Where the other heads reach this one's admin API [default: http://, or https:// with
+    /// --admin-tls-cert, and --admin-addr, with this machine's address for 0.0.0.0]
     #[arg(long, requires = "etcd")]
     pub advertise_admin_url: Option<String>,
+    /// PEM file with the authority of the other heads' --admin-tls-cert [default: what the system
+    /// believes]
+    #[arg(long, requires_all = ["etcd", "admin_tls_cert"])]
+    pub admin_tls_ca: Option<PathBuf>,
     /// Seconds after which a head that died is no longer the leader
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..=120), requires = "etcd")]
     pub lease_seconds: u64,
@@ -204,13 +208,19 @@ pub struct RequestArgs {
     pub busy_poll_us: u64,
 }
 
-/// Who may use the admin API.
+/// Who may use the admin API, and what they see of it on the way.
 #[derive(Debug, Args)]
-pub struct AdminTokenArgs {
+pub struct AdminArgs {
     /// File with the token that clients of the admin API must send, or several of which they
     /// send one; without it, everybody may who reaches --admin-addr
     #[arg(long)]
     pub admin_token_file: Option<PathBuf>,
+    /// PEM file with the certificate of the admin API, which then speaks https
+    #[arg(long, requires = "admin_tls_key")]
+    pub admin_tls_cert: Option<PathBuf>,
+    /// PEM file with the key of --admin-tls-cert
+    #[arg(long, requires = "admin_tls_cert")]
+    pub admin_tls_key: Option<PathBuf>,
 }
 
 /// Who may join the cluster.
@@ -296,6 +306,10 @@ pub struct AddressArgs {
     /// or ~/.ray/auth_token when $RAY_AUTH_MODE is token]
     #[arg(long)]
     pub token_file: Option<PathBuf>,
+    /// PEM file with the authority of an https address [default: $REQUESTS_CA_BUNDLE, or what the
+    /// system believes]
+    #[arg(long)]
+    pub ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

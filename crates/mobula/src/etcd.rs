@@ -2,11 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use mobula_process::client_tls::{ClientFiles, ClientFlags};
+use mobula_process::client_tls::{ClientFiles, ClientIdentity};
 use mobula_process::follow::Credential;
 use mobula_process::ids;
 use mobula_store::{Candidate, EtcdConfig, EtcdStore, EtcdTls, EtcdUser};
@@ -27,7 +26,7 @@ pub fn store(args: &EtcdArgs, following: &mut Following) -> Result<EtcdStore> {
 }
 
 /// This head as the others see it.
-pub fn candidate(args: &EtcdArgs, admin: SocketAddr) -> Candidate {
+pub fn candidate(args: &EtcdArgs, admin: SocketAddr, scheme: &str) -> Candidate {
     let address = args.advertise_admin_url.clone().unwrap_or_else(|| {
         let host = if admin.ip().is_unspecified() {
             ids::node_ip()
@@ -39,7 +38,7 @@ pub fn candidate(args: &EtcdArgs, admin: SocketAddr) -> Candidate {
         } else {
             host
         };
-        format!("http://{host}:{}", admin.port())
+        format!("{scheme}://{host}:{}", admin.port())
     });
     Candidate {
         name: format!("head-{}", ids::replica_id()),
@@ -53,19 +52,21 @@ fn tls(args: &EtcdArgs, following: &mut Following) -> Result<Option<EtcdTls>> {
     let Some(ca) = &args.etcd_ca else {
         return Ok(None);
     };
+    let identity = args.etcd_cert.clone().zip(args.etcd_key.clone());
     let files = ClientFiles {
-        ca: ca.clone(),
-        identity: args.etcd_cert.clone().zip(args.etcd_key.clone()),
-        flags: ClientFlags {
-            ca: "--etcd-ca",
-            cert: "--etcd-cert",
-            key: "--etcd-key",
-        },
+        ca_flag: "--etcd-ca",
+        ca: Some(ca.clone()),
+        identity: identity.map(|(cert, key)| ClientIdentity {
+            cert_flag: "--etcd-cert",
+            cert,
+            key_flag: "--etcd-key",
+            key,
+        }),
         protocols: &[b"h2"],
     };
     let current = following.current(Credential::EtcdCertificate, files)?;
     Ok(Some(EtcdTls {
-        config: Arc::new(move || Arc::clone(&current.get().config)),
+        config: current.trust(),
         server_name: None,
     }))
 }

@@ -8,7 +8,9 @@ use anyhow::{Context, Result};
 use mobula_head::provision::{Joining, Provisioner, WorkerSet};
 use mobula_head::{ElectedConfig, HeadConfig, NewProvisioner};
 use mobula_process::access::Credentials;
+use mobula_process::client_tls::Trust;
 use mobula_process::follow::Current;
+use mobula_process::https::Https;
 use mobula_process::metrics::MetricsHandle;
 use mobula_process::net::{self, Listener};
 use mobula_process::token::Token;
@@ -17,7 +19,7 @@ use mobula_store::{EmbeddedStore, EtcdStore};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{Following, admin_token, credentials};
+use crate::access::{Following, admin_https, admin_token, admin_trust, credentials};
 use crate::args::{EtcdArgs, HeadArgs};
 use crate::telemetry::Telemetry;
 use crate::{etcd, state_dir};
@@ -26,6 +28,7 @@ use crate::{etcd, state_dir};
 struct Parts {
     credentials: Credentials,
     admin_token: Option<Current<Token>>,
+    admin_https: Option<Current<Https>>,
     metrics: MetricsHandle,
     admin_listener: TcpListener,
     cluster_listener: Listener,
@@ -43,9 +46,14 @@ pub async fn run(args: HeadArgs) -> Result<()> {
     let addrs = [("--cluster-addr", &args.cluster_addr)];
     let credentials = credentials(&args.access, &addrs, &mut following)?;
     let admin_token = admin_token(&args.admin, args.admin_addr, &mut following)?;
-    let etcd = match args.etcd.etcd.is_empty() {
-        true => None,
-        false => Some(etcd::store(&args.etcd, &mut following)?),
+    let admin_https = admin_https(&args.admin, &mut following)?;
+    let etcd = match (args.etcd.etcd.is_empty(), &admin_https) {
+        (true, _) => None,
+        (false, None) => Some((etcd::store(&args.etcd, &mut following)?, None)),
+        (false, Some(_)) => {
+            let trust = admin_trust(&args.etcd, &mut following)?;
+            Some((etcd::store(&args.etcd, &mut following)?, Some(trust)))
+        }
     };
     let shutdown = signals::shutdown_token()?;
     let _telemetry = Telemetry::start(metrics.clone());
@@ -61,6 +69,7 @@ pub async fn run(args: HeadArgs) -> Result<()> {
     let parts = Parts {
         credentials,
         admin_token,
+        admin_https,
         metrics,
         admin_listener,
         cluster_listener,
@@ -69,7 +78,7 @@ pub async fn run(args: HeadArgs) -> Result<()> {
     };
     match etcd {
         None => run_alone(parts, args.state_dir, provisioner()).await,
-        Some(store) => run_elected(parts, &args.etcd, store, provisioner).await,
+        Some((store, trust)) => run_elected(parts, &args.etcd, store, trust, provisioner).await,
     }
 }
 
@@ -88,6 +97,7 @@ async fn run_alone(
         provisioner,
         workers: WorkerSet { workers: 0 },
         admin_listener: parts.admin_listener,
+        admin_https: parts.admin_https,
         cluster_listener: parts.cluster_listener,
         credentials: parts.credentials,
         admin_token: parts.admin_token,
@@ -106,10 +116,16 @@ async fn run_elected(
     parts: Parts,
     args: &EtcdArgs,
     store: EtcdStore,
+    admin_trust: Option<Trust>,
     provisioner: NewProvisioner,
 ) -> Result<()> {
     let store = Arc::new(store);
-    let candidate = etcd::candidate(args, parts.admin_listener.local_addr()?);
+    let scheme = if parts.admin_https.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let candidate = etcd::candidate(args, parts.admin_listener.local_addr()?, scheme);
     let config = ElectedConfig {
         election: store.clone(),
         candidate,
@@ -118,6 +134,8 @@ async fn run_elected(
         env: crate::environment(),
         store,
         admin_listener: parts.admin_listener,
+        admin_https: parts.admin_https,
+        admin_trust,
         cluster_listener: parts.cluster_listener,
         credentials: parts.credentials,
         admin_token: parts.admin_token,

@@ -14,6 +14,7 @@ use mobula_head::provision::WorkerSet;
 use mobula_head::provision::process::ProcessProvisioner;
 use mobula_process::access::Credentials;
 use mobula_process::admin::Readiness;
+use mobula_process::follow::Current;
 use mobula_process::metrics::MetricsHandle;
 use mobula_process::net::{self, Addr};
 use mobula_process::token::Token;
@@ -25,7 +26,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{Following, admin_token};
+use crate::access::{Following, admin_https, admin_token};
 use crate::args::RunArgs;
 use crate::client::deploy::read_config;
 use crate::client::http::{APPLICATIONS, send};
@@ -88,8 +89,12 @@ impl Roles {
             .with_context(|| format!("cannot listen on --admin-addr {}", args.admin_addr))?;
         let mut following = Following::default();
         let admin_token = admin_token(&args.admin, args.admin_addr, &mut following)?;
+        let admin_https = admin_https(&args.admin, &mut following)?;
+        let trust = admin_https.as_ref().map(Current::trust_in_itself);
+        let scheme = if trust.is_some() { "https" } else { "http" };
         let admin = Target {
-            address: format!("http://{}", admin_listener.local_addr()?),
+            address: format!("{scheme}://{}", admin_listener.local_addr()?),
+            trust: trust.transpose()?,
             token: admin_token.as_ref().map(|token| Token::clone(&token.get())),
         };
         let head_addr = Addr::Unix(sockets.join("head.sock"));
@@ -110,6 +115,7 @@ impl Roles {
                 workers: args.workers,
             },
             admin_listener,
+            admin_https,
             cluster_listener,
             // The socket is private.
             credentials: Credentials::default(),

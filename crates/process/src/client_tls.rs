@@ -6,50 +6,65 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::follow::Files;
+use crate::follow::{Current, Files};
 use crate::identity::Identity;
 use crate::pem::{CertificateError, Pem};
 
-/// Where a client has its certificates, and what the flags are called that say so.
+/// What each new connection to a server is opened with. Asked for each, so it may change.
+pub type Trust = Arc<dyn Fn() -> Arc<ClientConfig> + Send + Sync>;
+
+/// Where a client has its certificates, and the flags that say so, for messages.
 #[derive(Clone)]
 pub struct ClientFiles {
-    /// The authorities of the server's certificate.
-    pub ca: PathBuf,
-    /// The certificate to show, and its key.
-    pub identity: Option<(PathBuf, PathBuf)>,
-    /// The flags of the three.
-    pub flags: ClientFlags,
+    /// "--etcd-ca".
+    pub ca_flag: &'static str,
+    /// The authorities of the server's certificate; none: those that the system believes.
+    pub ca: Option<PathBuf>,
+    /// What to show, where the server asks for it.
+    pub identity: Option<ClientIdentity>,
     /// What is offered by ALPN, best first.
     pub protocols: &'static [&'static [u8]],
 }
 
-/// Names of flags, for messages.
-#[derive(Clone, Copy)]
-pub struct ClientFlags {
-    /// "--etcd-ca".
-    pub ca: &'static str,
+/// A certificate to show, and its key.
+#[derive(Clone)]
+pub struct ClientIdentity {
     /// "--etcd-cert".
-    pub cert: &'static str,
+    pub cert_flag: &'static str,
+    /// The certificate, then those between it and its authority.
+    pub cert: PathBuf,
     /// "--etcd-key".
-    pub key: &'static str,
+    pub key_flag: &'static str,
+    /// Its key.
+    pub key: PathBuf,
 }
 
 /// What the files hold.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClientPem {
-    ca: Pem,
+    ca_flag: &'static str,
+    ca: Option<Pem>,
     identity: Option<(Pem, Pem)>,
     protocols: &'static [&'static [u8]],
 }
 
 /// What new connections are opened with.
 pub struct ClientTls {
-    /// For `tokio_rustls::TlsConnector`.
-    pub config: Arc<ClientConfig>,
+    config: Arc<ClientConfig>,
     expires_at: Option<u64>,
+}
+
+// === impl Current<ClientTls> ===
+
+impl Current<ClientTls> {
+    /// For whoever opens connections.
+    pub fn trust(&self) -> Trust {
+        let current = self.clone();
+        Arc::new(move || Arc::clone(&current.get().config))
+    }
 }
 
 // === impl ClientFiles ===
@@ -60,13 +75,17 @@ impl Files for ClientFiles {
     type Error = CertificateError;
 
     fn read(&self) -> Result<ClientPem, CertificateError> {
-        let flags = self.flags;
         let identity = match &self.identity {
-            Some((cert, key)) => Some((Pem::read(flags.cert, cert)?, Pem::read(flags.key, key)?)),
+            Some(own) => Some((
+                Pem::read(own.cert_flag, &own.cert)?,
+                Pem::read(own.key_flag, &own.key)?,
+            )),
             None => None,
         };
+        let ca = self.ca.as_deref();
         Ok(ClientPem {
-            ca: Pem::read(flags.ca, &self.ca)?,
+            ca_flag: self.ca_flag,
+            ca: ca.map(|path| Pem::read(self.ca_flag, path)).transpose()?,
             identity,
             protocols: self.protocols,
         })
@@ -78,10 +97,14 @@ impl Files for ClientFiles {
             Some((cert, key)) => Some(Identity::new(cert, key, None, &provider)?),
             None => None,
         };
+        let roots = match &held.ca {
+            Some(pem) => pem.authorities()?,
+            None => of_the_system(held.ca_flag)?,
+        };
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| held.ca.wrong(error.to_string()))?
-            .with_root_certificates(held.ca.authorities()?);
+            .map_err(|error| wrong(held.ca_flag, error.to_string()))?
+            .with_root_certificates(roots);
         let expires_at = identity.as_ref().and_then(|identity| identity.expires_at);
         let mut config = match identity {
             Some(identity) => builder.with_client_cert_resolver(identity.resolver),
@@ -99,13 +122,35 @@ impl Files for ClientFiles {
     }
 }
 
+/// What the system believes, be it in files or where `$SSL_CERT_FILE` says.
+fn of_the_system(flag: &'static str) -> Result<RootCertStore, CertificateError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    match roots.is_empty() {
+        true => Err(wrong(
+            flag,
+            "is needed where the system has no authorities that it believes",
+        )),
+        false => Ok(roots),
+    }
+}
+
+fn wrong(field: &'static str, cause: impl Into<String>) -> CertificateError {
+    CertificateError::Field {
+        field,
+        cause: cause.into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn refusal(ca: &str, identity: Option<(&str, &str)>) -> String {
         let made = ClientFiles::make(&ClientPem {
-            ca: Pem::of("--etcd-ca", ca.as_bytes()),
+            ca: Some(Pem::of("--etcd-ca", ca.as_bytes())),
+            ca_flag: "--etcd-ca",
             identity: identity.map(|(cert, key)| {
                 let cert = Pem::of("--etcd-cert", cert.as_bytes());
                 (cert, Pem::of("--etcd-key", key.as_bytes()))

@@ -29,6 +29,10 @@ pub enum Credential {
     JoinToken,
     /// `--admin-token-file`.
     AdminToken,
+    /// `--admin-tls-cert`, `--admin-tls-key`.
+    AdminCertificate,
+    /// `--admin-tls-ca`.
+    AdminAuthorities,
 }
 
 /// Files that together are one credential.
@@ -116,6 +120,8 @@ impl Credential {
             Credential::EtcdCertificate => "etcd_certificate",
             Credential::IngressCertificate => "ingress_certificate",
             Credential::JoinToken => "join_token",
+            Credential::AdminCertificate => "admin_certificate",
+            Credential::AdminAuthorities => "admin_authorities",
             Credential::AdminToken => "admin_token",
         }
     }

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::server::TlsStream;
@@ -20,34 +21,66 @@ use crate::follow::Files;
 use crate::identity::Identity;
 use crate::pem::{CertificateError, Password, Pem};
 
-/// What the ingress offers by ALPN, best first.
-const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+/// The fields or flags that name the files of a port, and what it offers by ALPN, best first.
+#[derive(Debug, PartialEq, Eq)]
+pub struct HttpsPort {
+    cert: &'static str,
+    key: &'static str,
+    /// None where a key with a password cannot be used.
+    password: Option<&'static str>,
+    /// None where clients are not asked for certificates.
+    client_ca: Option<&'static str>,
+    protocols: &'static [&'static [u8]],
+}
 
-/// Where the ingress has certificate and key. Not to be printed: it holds the password.
+/// The HTTP ingress.
+pub const INGRESS: &HttpsPort = &HttpsPort {
+    cert: "ssl_certfile",
+    key: "ssl_keyfile",
+    password: Some("ssl_keyfile_password"),
+    client_ca: Some("ssl_ca_certs"),
+    protocols: &[b"h2", b"http/1.1"],
+};
+
+/// The admin API.
+pub const ADMIN: &HttpsPort = &HttpsPort {
+    cert: "--admin-tls-cert",
+    key: "--admin-tls-key",
+    password: None,
+    client_ca: None,
+    protocols: &[b"http/1.1"],
+};
+
+/// Where a port has certificate and key. Not to be printed: it holds the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HttpsFiles {
-    /// `ssl_certfile`: the certificate, then those between it and its authority.
+    /// Whose they are.
+    pub port: &'static HttpsPort,
+    /// The certificate, then those between it and its authority.
     pub cert: PathBuf,
-    /// `ssl_keyfile`.
+    /// Its key.
     pub key: PathBuf,
-    /// `ssl_keyfile_password`; not looked at when the key is not encrypted.
+    /// Of the key; not looked at when that is not encrypted.
     pub password: Option<String>,
-    /// `ssl_ca_certs`: clients have to show a certificate that one of these signed.
+    /// Clients have to show a certificate that one of these signed.
     pub client_ca: Option<PathBuf>,
 }
 
 /// What the files hold.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HttpsPem {
+    port: &'static HttpsPort,
     cert: Pem,
     key: Pem,
-    password: Password,
+    password: Option<Password>,
     client_ca: Option<Pem>,
 }
 
 /// What new connections are opened with.
 pub struct Https {
     config: Arc<ServerConfig>,
+    /// The certificate itself.
+    pub(crate) leaf: CertificateDer<'static>,
     expires_at: Option<u64>,
 }
 
@@ -76,24 +109,26 @@ impl Files for HttpsFiles {
     type Error = CertificateError;
 
     fn read(&self) -> Result<HttpsPem, CertificateError> {
+        let port = self.port;
         let client_ca = self.client_ca.as_deref();
+        let client_ca = port.client_ca.zip(client_ca);
+        let client_ca = client_ca.map(|(field, path)| Pem::read(field, path));
         Ok(HttpsPem {
-            cert: Pem::read("ssl_certfile", &self.cert)?,
-            key: Pem::read("ssl_keyfile", &self.key)?,
-            password: Password {
-                field: "ssl_keyfile_password",
+            port,
+            cert: Pem::read(port.cert, &self.cert)?,
+            key: Pem::read(port.key, &self.key)?,
+            password: port.password.map(|field| Password {
+                field,
                 text: self.password.clone(),
-            },
-            client_ca: client_ca
-                .map(|path| Pem::read("ssl_ca_certs", path))
-                .transpose()?,
+            }),
+            client_ca: client_ca.transpose()?,
         })
     }
 
-    /// HTTP/2 and HTTP/1.1 are offered. Decrypting a key takes a moment.
+    /// Decrypting a key takes a moment.
     fn make(held: &HttpsPem) -> Result<Https, CertificateError> {
         let provider = Arc::new(ring::default_provider());
-        let password = Some(&held.password);
+        let password = held.password.as_ref();
         let identity = Identity::new(&held.cert, &held.key, password, &provider)?;
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -103,9 +138,11 @@ impl Files for HttpsFiles {
             Some(pem) => builder.with_client_cert_verifier(client_verifier(pem, provider)?),
         };
         let mut config = builder.with_cert_resolver(identity.resolver);
-        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+        let protocols = held.port.protocols.iter();
+        config.alpn_protocols = protocols.map(|name| name.to_vec()).collect();
         Ok(Https {
             config: Arc::new(config),
+            leaf: identity.leaf,
             expires_at: identity.expires_at,
         })
     }
@@ -133,6 +170,7 @@ mod tests {
     fn made() -> HttpsPem {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         HttpsPem {
+            port: INGRESS,
             cert: Pem::of("ssl_certfile", made.cert.pem().as_bytes()),
             key: Pem::of("ssl_keyfile", made.signing_key.serialize_pem().as_bytes()),
             password: password(None),
@@ -140,11 +178,11 @@ mod tests {
         }
     }
 
-    fn password(text: Option<&str>) -> Password {
-        Password {
-            field: "ssl_keyfile_password",
+    fn password(text: Option<&str>) -> Option<Password> {
+        INGRESS.password.map(|field| Password {
+            field,
             text: text.map(str::to_owned),
-        }
+        })
     }
 
     fn refusal(pem: &HttpsPem) -> String {
@@ -178,6 +216,7 @@ mod tests {
         for (key, why) in SEALED {
             let said = |text: Option<&str>| {
                 refusal(&HttpsPem {
+                    port: INGRESS,
                     cert: Pem::of("ssl_certfile", cert),
                     // As it may stand in one file with the certificate.
                     key: Pem::of("ssl_keyfile", &[cert, key].concat()),

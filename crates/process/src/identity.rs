@@ -6,6 +6,7 @@ use pkcs8::der::asn1::{AnyRef, GeneralizedTime, UtcTime};
 use pkcs8::der::{Decode, Reader, SliceReader, Tag, Tagged};
 use tokio_rustls::rustls::Error as RustlsError;
 use tokio_rustls::rustls::crypto::CryptoProvider;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use crate::pem::{CertificateError, Password, Pem};
@@ -13,6 +14,8 @@ use crate::pem::{CertificateError, Password, Pem};
 /// What a process shows, as a server and as a client.
 pub(crate) struct Identity {
     pub resolver: Arc<SingleCertAndKey>,
+    /// The certificate itself.
+    pub leaf: CertificateDer<'static>,
     /// Seconds since 1970 at which the first certificate of the chain ends; none where that
     /// cannot be read.
     pub expires_at: Option<u64>,
@@ -33,11 +36,14 @@ impl Identity {
             .iter()
             .filter_map(|certificate| not_after(certificate));
         let expires_at = ends.min();
+        let leaf = chain.first().cloned();
+        let leaf = leaf.ok_or_else(|| cert.wrong("holds no certificate in PEM"))?;
         let private = key.private_key(password)?;
         let certified = CertifiedKey::from_der(chain, private, provider)
             .map_err(|error| explain(error, cert, key))?;
         Ok(Identity {
             resolver: Arc::new(SingleCertAndKey::from(certified)),
+            leaf,
             expires_at,
         })
     }

@@ -184,7 +184,8 @@ fn io_error(action: &'static str, addr: &Addr, cause: String) -> NetError {
     }
 }
 
-pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
+/// What lies at the bottom of an error: what is above it only says "error".
+pub fn root_cause(error: &dyn std::error::Error) -> String {
     let mut deepest = error;
     while let Some(source) = deepest.source() {
         deepest = source;

@@ -38,6 +38,7 @@ class Server:
         num_gpus: float = 0,
         workers: int | None = None,
         environ: dict[str, str] | None = None,
+        more_args: list[str] | None = None,
     ) -> None:
         self.folder = folder
         self.state_dir = folder / "state"
@@ -50,6 +51,7 @@ class Server:
         self.num_gpus = num_gpus
         self.workers = workers
         self.environ = environ or {}
+        self.more_args = more_args or []
         self.mark = uuid.uuid4().hex
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -72,7 +74,7 @@ class Server:
             command += ["--num-gpus", str(self.num_gpus)]
         if self.workers is not None:
             command += ["--workers", str(self.workers)]
-        return command
+        return command + self.more_args
 
     def spawn(self, config: Json | None = None) -> subprocess.Popen[bytes]:
         """Starts the process and waits for nothing."""

@@ -28,7 +28,7 @@ use mobula_process::token::Token;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-pub use server::{Answer, CONNECTIONS_MAX, serve};
+pub use server::{Answer, CONNECTIONS_MAX, Port, serve};
 
 use crate::handle::ControllerHandle;
 use crate::prepare::Preparer;

@@ -1,4 +1,5 @@
-//! Accepts connections to the admin API, within limits, and drains them at the end.
+//! Accepts connections to the admin API, over TLS if that is asked for, within limits, and drains
+//! them at the end.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -9,7 +10,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use mobula_process::follow::Current;
+use mobula_process::https::Https;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +24,9 @@ use super::reply::Reply;
 /// Connections at once; each carries one request at a time. People, scrapers and an operator
 /// need a handful.
 pub const CONNECTIONS_MAX: usize = 256;
+
+/// A client has this long for the TLS handshake, as at the ingress.
+const HANDSHAKE_SECONDS_MAX: Duration = Duration::from_secs(10);
 
 /// From the connection, or the answer before, to the end of the next request's headers.
 const HEADERS_SECONDS_MAX: Duration = Duration::from_secs(30);
@@ -39,8 +46,17 @@ pub trait Answer: Clone + Send + Sync + 'static {
     fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Reply> + Send;
 }
 
+/// The admin port.
+pub struct Port {
+    /// Already bound.
+    pub listener: TcpListener,
+    /// What connections are opened with; none: as they are.
+    pub https: Option<Current<Https>>,
+}
+
 /// Serves until `ending`.
-pub async fn serve(admin: impl Answer, listener: TcpListener, ending: CancellationToken) {
+pub async fn serve(admin: impl Answer, port: Port, ending: CancellationToken) {
+    let Port { listener, https } = port;
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     loop {
@@ -63,23 +79,35 @@ pub async fn serve(admin: impl Answer, listener: TcpListener, ending: Cancellati
                 continue;
             }
         };
-        let admin = admin.clone();
-        let service = service_fn(move |request| {
-            let admin = admin.clone();
-            async move { Ok::<_, Infallible>(admin.answer(request).await) }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADERS_SECONDS_MAX)
-            .max_buf_size(HEADERS_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service);
-        let watched = graceful.watch(connection);
+        let (admin, https, watcher) = (admin.clone(), https.clone(), graceful.watcher());
         tokio::spawn(async move {
-            if let Err(error) = watched.await {
-                debug!(%error, "a connection to the admin API broke off");
+            match https {
+                None => converse(admin, stream, watcher).await,
+                Some(https) => match https.get().accept(stream, HANDSHAKE_SECONDS_MAX).await {
+                    Ok(stream) => converse(admin, stream, watcher).await,
+                    Err(error) => debug!(%error, "TLS handshake at the admin API failed"),
+                },
             }
             drop(permit);
         });
     }
     let _ = tokio::time::timeout(DRAIN_SECONDS_MAX, graceful.shutdown()).await;
+}
+
+async fn converse<S>(admin: impl Answer, stream: S, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let admin = admin.clone();
+        async move { Ok::<_, Infallible>(admin.answer(request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_SECONDS_MAX)
+        .max_buf_size(HEADERS_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection).await {
+        debug!(%error, "a connection to the admin API broke off");
+    }
 }

@@ -60,11 +60,14 @@ impl Follower {
             name: config.candidate.name.clone(),
             leader: leader.clone(),
             contact: contact.clone(),
-            forward: Forward::new(),
+            forward: Forward::new(config.admin_trust.clone()),
             metrics: config.metrics.clone(),
         };
-        let admin_listener = clone_of(&config.admin_listener)?;
-        let admin = tokio::spawn(admin::serve(admin, admin_listener, ending.clone()));
+        let port = admin::Port {
+            listener: clone_of(&config.admin_listener)?,
+            https: config.admin_https.clone(),
+        };
+        let admin = tokio::spawn(admin::serve(admin, port, ending.clone()));
         let cluster = send_away(config, leader, ending.clone())?;
         Ok(Follower {
             ending,

@@ -8,9 +8,9 @@ use http::uri::PathAndQuery;
 use http::{Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use mobula_process::client_tls::Trust;
+use mobula_process::http_client::{self, HttpClient};
+use mobula_process::net::root_cause;
 
 use crate::admin::reply::Reply;
 use crate::admin::{BODY_BYTES_MAX, read_body, unavailable};
@@ -30,15 +30,13 @@ const FORWARDED: HeaderName = HeaderName::from_static("x-mobula-forwarded");
 
 /// Sends requests on; cheap to clone.
 #[derive(Clone)]
-pub(super) struct Forward(Client<HttpConnector, Full<Bytes>>);
+pub(super) struct Forward(HttpClient);
 
 // === impl Forward ===
 
 impl Forward {
-    pub(super) fn new() -> Forward {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_SECONDS_MAX));
-        Forward(Client::builder(TokioExecutor::new()).build(connector))
+    pub(super) fn new(trust: Option<Trust>) -> Forward {
+        Forward(http_client::client(trust, CONNECT_SECONDS_MAX))
     }
 
     /// The leader's answer, or 503 with what went wrong on the way.
@@ -68,7 +66,10 @@ impl Forward {
             .insert(FORWARDED, HeaderValue::from_static("1"));
         match tokio::time::timeout(ANSWER_SECONDS_MAX, self.exchange(onward)).await {
             Ok(Ok(reply)) => reply,
-            Ok(Err(error)) => away(&format!("the leading head cannot be asked: {error}")),
+            Ok(Err(error)) => {
+                let why = root_cause(error.as_ref());
+                away(&format!("the leading head cannot be asked: {why}"))
+            }
             Err(_) => away("the leading head did not answer in time"),
         }
     }

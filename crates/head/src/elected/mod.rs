@@ -18,7 +18,9 @@ use std::time::Duration;
 
 use mobula_app::Registry;
 use mobula_process::access::Credentials;
+use mobula_process::client_tls::Trust;
 use mobula_process::follow::Current;
+use mobula_process::https::Https;
 use mobula_process::metrics::MetricsHandle;
 use mobula_process::net::Listener;
 use mobula_process::token::Token;
@@ -60,6 +62,10 @@ pub struct ElectedConfig {
     pub store: Arc<dyn StateStore>,
     /// The admin API, already bound.
     pub admin_listener: TcpListener,
+    /// What it is opened with, where that is TLS.
+    pub admin_https: Option<Current<Https>>,
+    /// How to believe the head that leads, where its admin API speaks TLS.
+    pub admin_trust: Option<Trust>,
     /// Where workers and routers connect, already bound.
     pub cluster_listener: Listener,
     /// What workers and routers have to show.
@@ -145,6 +151,7 @@ async fn lead(config: &ElectedConfig, leadership: Leadership) -> Result<(), Head
         provisioner: (config.provisioner)(),
         workers: WorkerSet { workers: 0 },
         admin_listener: clone_of(&config.admin_listener)?,
+        admin_https: config.admin_https.clone(),
         cluster_listener: config.cluster_listener.try_clone()?,
         credentials: config.credentials.clone(),
         admin_token: config.admin_token.clone(),

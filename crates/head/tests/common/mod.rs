@@ -117,6 +117,7 @@ impl Head {
                 provisioner,
                 workers: WorkerSet { workers: 1 },
                 admin_listener,
+                admin_https: None,
                 cluster_listener,
                 credentials: Default::default(),
                 admin_token: None,

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderValue, IF_MATCH};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
+use mobula_process::http_client;
+use mobula_process::net::root_cause;
 
 use super::target::Target;
 
@@ -17,6 +17,9 @@ pub const APPLICATIONS: &str = "/api/serve/applications/";
 
 /// DELETE answers after at most 30 s (the shutdown goes on in the background).
 const ANSWER_SECONDS_MAX: Duration = Duration::from_secs(40);
+
+/// For name, connection and TLS together.
+const CONNECT_SECONDS_MAX: Duration = Duration::from_secs(10);
 
 /// A status document with thousands of replicas is a few megabytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -66,8 +69,9 @@ pub async fn send_if(
 ) -> Result<Answer> {
     let address = &target.address;
     let base = address.trim_end_matches('/');
-    if !base.starts_with("http://") {
-        bail!("the address '{address}' must start with http://");
+    let secure = base.starts_with("https://");
+    if !secure && !base.starts_with("http://") {
+        bail!("the address '{address}' must start with http:// or https://");
     }
     let mut request = Request::builder()
         .method(method)
@@ -84,11 +88,11 @@ pub async fn send_if(
         value.set_sensitive(true);
         request.headers_mut().insert(AUTHORIZATION, value);
     }
-    let client = Client::builder(TokioExecutor::new()).build_http();
+    let client = http_client::client(target.trust.clone(), CONNECT_SECONDS_MAX);
     let answered = tokio::time::timeout(ANSWER_SECONDS_MAX, client.request(request)).await;
     let response = answered
         .with_context(|| format!("no answer from {base} within {ANSWER_SECONDS_MAX:?}"))?
-        .with_context(|| format!("cannot reach Mobula at {base}; is `mobula run` running?"))?;
+        .map_err(|error| unreachable(base, secure, &error))?;
     let (head, body) = response.into_parts();
     let body = Limited::new(body, ANSWER_BYTES_MAX).collect();
     let body = tokio::time::timeout(ANSWER_SECONDS_MAX, body)
@@ -100,4 +104,13 @@ pub async fn send_if(
         status: head.status,
         body,
     })
+}
+
+fn unreachable(base: &str, secure: bool, error: &dyn std::error::Error) -> anyhow::Error {
+    let why = root_cause(error);
+    let hint = match secure {
+        true => "does --ca-file name the authority of its certificate, and that this host?",
+        false => "is `mobula run` running?",
+    };
+    anyhow::anyhow!("cannot reach Mobula at {base}: {why}; {hint}")
 }

@@ -1,11 +1,13 @@
-//! The admin API that a command speaks to, and the token that it wants.
+//! The admin API that a command speaks to, how to believe it, and the token that it wants.
 //!
-//! The token is found where Ray's own command line finds it, so that a shell that is set up for
-//! one is set up for the other.
+//! Token and authorities are found where Ray's own command line finds them, so that a shell that
+//! is set up for one is set up for the other.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use mobula_process::client_tls::{ClientFiles, Trust};
+use mobula_process::follow::{Current, Files};
 use mobula_process::token::Token;
 
 use crate::args::AddressArgs;
@@ -15,6 +17,8 @@ use crate::args::AddressArgs;
 pub struct Target {
     pub address: String,
     pub token: Option<Token>,
+    /// For an address of https.
+    pub trust: Option<Trust>,
 }
 
 /// Where a token is.
@@ -39,7 +43,41 @@ impl Target {
         Ok(Target {
             address: args.address.clone(),
             token,
+            trust: trust(args)?,
         })
+    }
+}
+
+/// Ray's clients are Python's `requests`, which knows the variable.
+fn trust(args: &AddressArgs) -> Result<Option<Trust>> {
+    if !args.address.starts_with("https://") {
+        return Ok(None);
+    }
+    let (ca_flag, ca) = authorities(args.ca_file.as_deref(), |name| std::env::var(name).ok());
+    let files = ClientFiles {
+        ca_flag,
+        ca,
+        identity: None,
+        protocols: &[],
+    };
+    let tls = ClientFiles::make(&files.read()?)?;
+    Ok(Some(Current::fixed(tls).trust()))
+}
+
+/// Where the authorities are, and what says so; none: those that the system believes.
+fn authorities(
+    flag: Option<&Path>,
+    env: impl Fn(&str) -> Option<String>,
+) -> (&'static str, Option<PathBuf>) {
+    const FLAG: &str = "--ca-file";
+    const VARIABLE: &str = "REQUESTS_CA_BUNDLE";
+    let variable = || env(VARIABLE).filter(|path| !path.trim().is_empty());
+    match flag {
+        Some(path) => (FLAG, Some(path.to_owned())),
+        None => match variable() {
+            Some(path) => (VARIABLE, Some(path.into())),
+            None => (FLAG, None),
+        },
     }
 }
 
@@ -75,6 +113,18 @@ mod tests {
             let of_name = variables.iter().find(|(key, _)| *key == name);
             of_name.map(|(_, value)| (*value).to_owned())
         })
+    }
+
+    #[test]
+    fn authorities_are_found_where_rays_clients_look_for_them_unless_the_flag_says_otherwise() {
+        let variable = |value: &'static str| {
+            move |name: &str| (name == "REQUESTS_CA_BUNDLE").then(|| value.to_owned())
+        };
+        let found = authorities(Some(Path::new("/flag")), variable("/variable"));
+        assert_eq!(found, ("--ca-file", Some("/flag".into())));
+        let found = authorities(None, variable("/variable"));
+        assert_eq!(found, ("REQUESTS_CA_BUNDLE", Some("/variable".into())));
+        assert_eq!(authorities(None, variable("")), ("--ca-file", None));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
 mod access;
+mod admin_tls;
 mod authority;
 mod client;
 mod elected;

@@ -11,7 +11,7 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use mobula_process::follow::{Credential, Followed};
-use mobula_process::https::HttpsFiles;
+use mobula_process::https::{HttpsFiles, INGRESS};
 use mobula_proto::v1;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -120,6 +120,7 @@ async fn serve(
 
 fn https_files(ingress: &v1::Ingress) -> Option<HttpsFiles> {
     ingress.http_tls.as_ref().map(|files| HttpsFiles {
+        port: INGRESS,
         cert: files.certfile.clone().into(),
         key: files.keyfile.clone().into(),
         password: files.keyfile_password.clone(),
