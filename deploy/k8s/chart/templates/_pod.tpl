@@ -58,14 +58,16 @@ securityContext:
   {{- toYaml .root.Values.containerSecurityContext | nindent 2 }}
 {{- end }}
 
-{{/* The three probes over HTTP. Takes "probes" and "port". Alive, and started, is the process
+{{/* The three probes over HTTP. Takes "probes", "port", and "scheme" if it is HTTPS. Alive, and started, is the process
    alone: waiting for etcd, the head or models is no reason to restart it. */}}
 {{- define "mobula.probes" -}}
 {{- range $kind, $path := dict "startup" "/livez" "readiness" "/readyz" "liveness" "/livez" }}
 {{- $probe := get $.probes $kind | default dict }}
 {{- $handlers := pick $probe "httpGet" "tcpSocket" "exec" "grpc" }}
 {{- if not $handlers }}
-{{- $probe = merge (dict "httpGet" (dict "path" $path "port" $.port)) $probe }}
+{{- $get := dict "path" $path "port" $.port }}
+{{- with $.scheme }}{{ $get = set $get "scheme" . }}{{ end }}
+{{- $probe = merge (dict "httpGet" $get) $probe }}
 {{- end }}
 {{ $kind }}Probe:
   {{- toYaml $probe | nindent 2 }}
@@ -120,6 +122,22 @@ envFrom:
 {{- end }}
 {{- end }}
 
+{{/* How a client reaches the admin API, as lines of YAML lists: flags, and mounts. Take root. */}}
+{{- define "mobula.adminClientArgs" -}}
+- --address={{ ternary "https" "http" (not (empty .root.Values.adminTls.existingSecret)) }}://{{ include "mobula.headService" .root }}:{{ .root.Values.head.service.port }}
+- --token-file=/etc/mobula/auth/admin-token
+{{- if .root.Values.adminTls.existingSecret }}
+- --ca-file=/etc/mobula/admin-tls/ca.crt
+{{- end }}
+{{- end }}
+
+{{- define "mobula.adminClientMounts" -}}
+- {name: auth, mountPath: /etc/mobula/auth, readOnly: true}
+{{- if .root.Values.adminTls.existingSecret }}
+- {name: admin-tls, mountPath: /etc/mobula/admin-tls, readOnly: true}
+{{- end }}
+{{- end }}
+
 {{- define "mobula.accessVolumes" -}}
 - name: auth
   secret:
@@ -134,6 +152,17 @@ envFrom:
       {{- end }}
 - name: tmp
   emptyDir: {sizeLimit: 256Mi}
+{{- if and .root.Values.adminTls.existingSecret (has "admin" .tokens) }}
+- name: admin-tls
+  secret:
+    secretName: {{ .root.Values.adminTls.existingSecret }}
+    defaultMode: 288
+    {{- /* Clients need to know whom to believe, and not the key. */}}
+    {{- if not (has "join" .tokens) }}
+    items:
+      - {key: ca.crt, path: ca.crt}
+    {{- end }}
+{{- end }}
 {{- if and .root.Values.tls.existingSecret (has "join" .tokens) }}
 - name: tls
   {{- if .root.Values.tls.caConfigMap }}
