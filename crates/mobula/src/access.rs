@@ -3,9 +3,10 @@
 
 use std::net::SocketAddr;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use clap::Args;
 use mobula_process::access::Credentials;
 use mobula_process::client_tls::{ClientFiles, Trust};
 use mobula_process::follow::{Credential, Current, Files, Followed};
@@ -15,7 +16,43 @@ use mobula_process::tls::TlsFiles;
 use mobula_process::token::{Token, TokenFile};
 use tokio::task::JoinSet;
 
-use crate::args::{AccessArgs, AdminArgs, EtcdArgs};
+use crate::args::EtcdArgs;
+
+/// Who may use the admin API, and what they see of it on the way.
+#[derive(Debug, Args)]
+pub struct AdminArgs {
+    /// File with the token that clients of the admin API must send, or several of which they
+    /// send one; without it, everybody may who reaches --admin-addr
+    #[arg(long)]
+    pub admin_token_file: Option<PathBuf>,
+    /// PEM file with the certificate of the admin API, which then speaks https
+    #[arg(long, requires = "admin_tls_key")]
+    pub admin_tls_cert: Option<PathBuf>,
+    /// PEM file with the key of --admin-tls-cert
+    #[arg(long, requires = "admin_tls_cert")]
+    pub admin_tls_key: Option<PathBuf>,
+}
+
+/// Who may join the cluster.
+#[derive(Debug, Args)]
+pub struct AccessArgs {
+    /// File with the token that all processes of the cluster share, at least 16 bytes; several,
+    /// separated by white space, while one is replaced
+    #[arg(long)]
+    pub join_token_file: Option<PathBuf>,
+    /// PEM file with this process's certificate, for the DNS name mobula.internal
+    #[arg(long, requires_all = ["tls_key", "tls_ca"])]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file with the certificate's key
+    #[arg(long, requires_all = ["tls_cert", "tls_ca"])]
+    pub tls_key: Option<PathBuf>,
+    /// PEM file with the authority that signs the certificates of all processes
+    #[arg(long, requires_all = ["tls_cert", "tls_key"])]
+    pub tls_ca: Option<PathBuf>,
+    /// Use addresses that other machines can reach, with neither token nor certificate
+    #[arg(long)]
+    pub insecure: bool,
+}
 
 /// Looks at the files of credentials again and again, until it is dropped.
 #[derive(Default)]

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use mobula_process::release::PROTOCOL;
+use mobula_process::tls::TLS_NAME;
 use mobula_proto::v1::WorkerReport;
 use mobula_proto::v1::cluster_service_client::ClusterServiceClient;
 use serde_json::{Value, json};
 use tonic::Request;
 
+use crate::authority::{authority, flags_of, write};
 use crate::client::{get, send};
 use crate::elected::{Etcd, Head, document, house_of, wait_for_leader};
 use crate::house::{House, Role, TOKEN};
@@ -287,4 +289,27 @@ async fn a_process_that_skips_a_release_may_not_join_and_is_told_why() {
         "{status}"
     );
     head.wait_for_log("upgrade one release at a time");
+}
+
+#[test]
+fn over_tls_either_release_believes_the_other() {
+    let previous = previous();
+    for (of_head, of_others) in [
+        (previous.clone(), PathBuf::from(BINARY)),
+        (BINARY.into(), previous),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let ours = authority();
+        let files = dir.path().join("files");
+        write(&files, TLS_NAME, &ours, &[&ours]);
+        let mut house = House::new(dir, flags_of(&files));
+        house.binary = of_head;
+        let _head = house.head("head", &[]);
+        house.binary = of_others;
+        let _worker = house.worker("worker", 1);
+        let router = house.router("router");
+        house.deploy(1);
+        house.wait_until_running(1);
+        router.wait_until_it_serves();
+    }
 }
