@@ -86,3 +86,57 @@ impl ServerCertVerifier for Own {
         algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+    use crate::follow::Files;
+    use crate::https::{ADMIN, HttpsFiles};
+
+    fn shows_a_certificate_for_elsewhere() -> Current<Https> {
+        let made = rcgen::generate_simple_self_signed(vec!["elsewhere.example".to_owned()]);
+        let (made, dir) = (made.unwrap(), tempfile::tempdir().unwrap());
+        let files = HttpsFiles {
+            port: ADMIN,
+            cert: dir.path().join("tls.crt"),
+            key: dir.path().join("tls.key"),
+            password: None,
+            client_ca: None,
+        };
+        std::fs::write(&files.cert, made.cert.pem()).unwrap();
+        std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+        Current::fixed(HttpsFiles::make(&files.read().unwrap()).unwrap())
+    }
+
+    async fn believes(server: &Current<Https>, client: &Trust) -> bool {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let https = server.get();
+        let serving = async {
+            let (socket, _) = listener.accept().await.unwrap();
+            https.accept(socket, Duration::from_secs(60)).await.is_ok()
+        };
+        let asking = async {
+            let socket = TcpStream::connect(addr).await.unwrap();
+            let name = ServerName::try_from("127.0.0.1").unwrap();
+            let asked = TlsConnector::from(client()).connect(name, socket).await;
+            asked.is_ok()
+        };
+        let (_, asked) = tokio::join!(serving, asking);
+        asked
+    }
+
+    #[tokio::test]
+    async fn a_process_believes_itself_whatever_its_certificate_is_for_and_nobody_else() {
+        let own = shows_a_certificate_for_elsewhere();
+        let trust = own.trust_in_itself().unwrap();
+        assert!(believes(&own, &trust).await);
+        let other = shows_a_certificate_for_elsewhere();
+        assert!(!believes(&other, &trust).await);
+    }
+}

@@ -283,9 +283,11 @@ impl Listener {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::{FutureExt, StreamExt};
+    use futures_util::FutureExt;
+    use tokio::io::AsyncWriteExt;
 
     use super::*;
+    use crate::tls::tests::{authority, member};
 
     #[test]
     fn addresses_read_back_as_they_were_written() {
@@ -325,6 +327,23 @@ mod tests {
         assert!((&mut next).now_or_never().is_none(), "the place is taken");
         drop(accepted);
         assert!(next.await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_says_nothing_or_nonsense_holds_up_no_other_that_comes_over_tls() {
+        let ours = authority();
+        let tls = Current::fixed(member(&ours, &[&ours]));
+        let listener = listen(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut incoming = Box::pin(listener.into_incoming_tls(tls.clone()));
+        let _silent = Io::open(&addr).await.unwrap();
+        let mut nonsense = Io::open(&addr).await.unwrap();
+        nonsense.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let current = tls.get();
+        let dialled = async { Io::open(&addr).await.unwrap().connect(&current).await };
+        let (dialled, accepted) = tokio::join!(dialled, incoming.next());
+        assert!(matches!(dialled.unwrap(), Io::Tls(..)));
+        assert!(matches!(accepted.unwrap().unwrap(), Io::Tls(..)));
     }
 
     #[tokio::test]

@@ -28,7 +28,7 @@ pub const TOKENS_MAX: usize = 4;
 const SCHEME: &str = "Bearer ";
 
 /// The secret, or several while one replaces another. Their text leaves this type only in
-/// [`Token::bearer`].
+/// [`Token::bearer`]. Equality tells that a file changed; who is let in is for [`Token::is`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {
     /// Separated by single spaces.
