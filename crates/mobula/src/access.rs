@@ -2,7 +2,6 @@
 //! the token of the admin API.
 
 use std::net::SocketAddr;
-
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};

@@ -47,13 +47,13 @@ pub async fn run(args: HeadArgs) -> Result<()> {
     let credentials = credentials(&args.access, &addrs, &mut following)?;
     let admin_token = admin_token(&args.admin, args.admin_addr, &mut following)?;
     let admin_https = admin_https(&args.admin, &mut following)?;
-    let etcd = match (args.etcd.etcd.is_empty(), &admin_https) {
-        (true, _) => None,
-        (false, None) => Some((etcd::store(&args.etcd, &mut following)?, None)),
-        (false, Some(_)) => {
-            let trust = admin_trust(&args.etcd, &mut following)?;
-            Some((etcd::store(&args.etcd, &mut following)?, Some(trust)))
-        }
+    let etcd = match args.etcd.etcd.is_empty() {
+        true => None,
+        false => Some(etcd::store(&args.etcd, &mut following)?),
+    };
+    let admin_trust = match (&etcd, &admin_https) {
+        (Some(_), Some(_)) => Some(admin_trust(&args.etcd, &mut following)?),
+        (None, _) | (_, None) => None,
     };
     let shutdown = signals::shutdown_token()?;
     let _telemetry = Telemetry::start(metrics.clone());
@@ -78,7 +78,7 @@ pub async fn run(args: HeadArgs) -> Result<()> {
     };
     match etcd {
         None => run_alone(parts, args.state_dir, provisioner()).await,
-        Some((store, trust)) => run_elected(parts, &args.etcd, store, trust, provisioner).await,
+        Some(store) => run_elected(parts, &args.etcd, store, admin_trust, provisioner).await,
     }
 }
 

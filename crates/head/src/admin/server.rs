@@ -12,9 +12,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use mobula_process::follow::Current;
-use mobula_process::https::Https;
+use mobula_process::https::{Https, TlsStream};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -80,18 +80,37 @@ pub async fn serve(admin: impl Answer, port: Port, ending: CancellationToken) {
             }
         };
         let (admin, https, watcher) = (admin.clone(), https.clone(), graceful.watcher());
+        let ending = ending.clone();
         tokio::spawn(async move {
             match https {
                 None => converse(admin, stream, watcher).await,
-                Some(https) => match https.get().accept(stream, HANDSHAKE_SECONDS_MAX).await {
-                    Ok(stream) => converse(admin, stream, watcher).await,
-                    Err(error) => debug!(%error, "TLS handshake at the admin API failed"),
-                },
+                Some(https) => {
+                    if let Some(stream) = secure(&https, stream, &ending).await {
+                        converse(admin, stream, watcher).await;
+                    }
+                }
             }
             drop(permit);
         });
     }
     let _ = tokio::time::timeout(DRAIN_SECONDS_MAX, graceful.shutdown()).await;
+}
+
+/// Over TLS from here on; none when the client does not get it done, or the port closes, as
+/// nothing was asked yet.
+async fn secure(
+    https: &Current<Https>,
+    stream: TcpStream,
+    ending: &CancellationToken,
+) -> Option<TlsStream<TcpStream>> {
+    let https = https.get();
+    tokio::select! {
+        opened = https.accept(stream, HANDSHAKE_SECONDS_MAX) => {
+            let note = |error: &_| debug!(%error, "a TLS handshake with the admin API failed");
+            opened.inspect_err(note).ok()
+        }
+        () = ending.cancelled() => None,
+    }
 }
 
 async fn converse<S>(admin: impl Answer, stream: S, watcher: Watcher)
