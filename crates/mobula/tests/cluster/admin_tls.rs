@@ -3,9 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use rcgen::{CertificateParams, KeyPair, SanType};
-
-use crate::authority::{Authority, authority};
+use crate::authority::{Authority, authority, leaf_for_loopback};
 use crate::elected::{Etcd, Head};
 use crate::house::{House, flags};
 use crate::process::{command, wait_for};
@@ -13,12 +11,9 @@ use crate::process::{command, wait_for};
 /// Writes what a head needs to serve as 127.0.0.1, and says with which flags it does.
 fn admin_flags(dir: &Path, issuer: &Authority, trusted: &Authority) -> Vec<String> {
     std::fs::create_dir_all(dir).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
-    let cert = params.signed_by(&key, issuer).unwrap();
-    std::fs::write(dir.join("tls.crt"), cert.pem()).unwrap();
-    std::fs::write(dir.join("tls.key"), key.serialize_pem()).unwrap();
+    let (cert, key) = leaf_for_loopback(issuer);
+    std::fs::write(dir.join("tls.crt"), cert).unwrap();
+    std::fs::write(dir.join("tls.key"), key).unwrap();
     std::fs::write(dir.join("ca.crt"), trusted.pem()).unwrap();
     flags(&[
         ("--admin-tls-cert", &dir.join("tls.crt")),

@@ -1,7 +1,7 @@
 //! Heads that share an etcd.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -14,7 +14,8 @@ use crate::process::{Process, wait_for};
 pub struct Etcd {
     child: Child,
     command: Vec<String>,
-    client: SocketAddr,
+    /// Where it says whether it is healthy.
+    health: SocketAddr,
     pub url: String,
     _data: tempfile::TempDir,
 }
@@ -25,6 +26,25 @@ impl Etcd {
     }
 
     pub fn start_at(client: SocketAddr) -> Etcd {
+        Etcd::launch(&format!("http://{client}"), client, &[])
+    }
+
+    /// One that shows the certificate of a directory, and asks clients for one that its authority
+    /// signed.
+    pub fn start_secured(files: &Path) -> Etcd {
+        let (client, health) = (free_addr(), free_addr());
+        let flag = |name: &str, file: &str| format!("--{name}={}", files.join(file).display());
+        let more = [
+            flag("cert-file", "tls.crt"),
+            flag("key-file", "tls.key"),
+            flag("trusted-ca-file", "ca.crt"),
+            "--client-cert-auth".to_owned(),
+            format!("--listen-metrics-urls=http://{health}"),
+        ];
+        Etcd::launch(&format!("https://{client}"), health, &more)
+    }
+
+    fn launch(url: &str, health: SocketAddr, more: &[String]) -> Etcd {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
         let fetched = Command::new(root.join("scripts/fetch_etcd.sh"))
             .output()
@@ -33,18 +53,15 @@ impl Etcd {
         assert!(fetched.status.success(), "etcd cannot be had: {errors}");
         let binary = String::from_utf8(fetched.stdout).unwrap();
         let data = tempfile::tempdir().unwrap();
-        let (url, peer) = (
-            format!("http://{client}"),
-            format!("http://{}", free_addr()),
-        );
+        let peer = format!("http://{}", free_addr());
         let command = [
             binary.trim().lines().last().unwrap(),
             "--data-dir",
             data.path().to_str().unwrap(),
             "--listen-client-urls",
-            &url,
+            url,
             "--advertise-client-urls",
-            &url,
+            url,
             "--listen-peer-urls",
             &peer,
             "--initial-advertise-peer-urls",
@@ -52,12 +69,13 @@ impl Etcd {
             "--initial-cluster",
             &format!("default={peer}"),
         ];
-        let command = command.map(str::to_owned).to_vec();
+        let mut command = command.map(str::to_owned).to_vec();
+        command.extend_from_slice(more);
         let etcd = Etcd {
             child: spawn(&command),
             command,
-            client,
-            url,
+            health,
+            url: url.to_owned(),
             _data: data,
         };
         etcd.wait_until_it_answers();
@@ -78,7 +96,7 @@ impl Etcd {
 
     fn wait_until_it_answers(&self) {
         wait_for("etcd", || {
-            (get(self.client, "/health").ok()?.0 == 200).then_some(())
+            (get(self.health, "/health").ok()?.0 == 200).then_some(())
         });
     }
 }

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use mobula_process::tls::TLS_NAME;
 
-use crate::authority::{authority, bundle, flags_of, leaf};
+use crate::authority::{Authority, authority, bundle, flags_of, leaf, leaf_for_loopback};
 use crate::client::{get, send};
+use crate::elected::{Etcd, Head};
 use crate::house::{House, Role, TOKEN, flags};
 use crate::load::Load;
 use crate::process::{command, wait_for};
@@ -324,4 +325,48 @@ fn the_admin_token_is_replaced_while_clients_change_over() {
     files.swap(&[("token", NEW)]);
     wait_for("the old token's end", || (status(OLD) == 403).then_some(()));
     assert_eq!(status(NEW), 200);
+}
+
+#[test]
+fn a_head_reaches_an_etcd_whose_authority_was_replaced_with_files_that_changed_in_service() {
+    let house = House::new(tempfile::tempdir().unwrap(), Vec::new());
+    let (old, new) = (authority(), authority());
+    let of_etcd = house.dir.path().join("etcd");
+    let etcds = |issuer: &Authority| {
+        let (cert, key) = leaf_for_loopback(issuer);
+        fs::create_dir_all(&of_etcd).unwrap();
+        for (name, text) in [
+            ("tls.crt", cert),
+            ("tls.key", key),
+            ("ca.crt", issuer.pem()),
+        ] {
+            fs::write(of_etcd.join(name), text).unwrap();
+        }
+    };
+    etcds(&old);
+    let mut etcd = Etcd::start_secured(&of_etcd);
+    let mut files = Mounted::new(house.dir.path().join("head"));
+    files.swap_certificate(&leaf("head", &old, 2040), &bundle(&[&old]));
+    let more = flags(&[
+        ("--etcd-ca", &files.dir.join("ca.crt")),
+        ("--etcd-cert", &files.dir.join("tls.crt")),
+        ("--etcd-key", &files.dir.join("tls.key")),
+    ]);
+    let head = Head::launch(&house, &etcd.url, "head", &more);
+    wait_for("the lead", || {
+        (head.leads() && head.is_settled()).then_some(())
+    });
+
+    etcd.kill();
+    etcds(&new);
+    etcd.start_again();
+    wait_for("that it does not believe etcd", || {
+        let (status, said) = get(head.admin, "/readyz").ok()?;
+        (status == 503 && said.contains("certificate")).then_some(())
+    });
+    files.swap_certificate(&leaf("head", &new, 2041), &bundle(&[&new]));
+    wait_for("the lead again", || {
+        (head.leads() && head.is_settled()).then_some(())
+    });
+    wait_until_taken(head.admin, "etcd_certificate", 1);
 }
