@@ -16,6 +16,7 @@ use crate::loop_stats::LoopMeter;
 use crate::message::{Message, SessionNumber};
 use crate::metrics;
 use crate::outbox::Outbox;
+use crate::overview::{Overview, overview, replicas};
 use crate::status::{About, ApiType, LoopStats, document};
 use crate::world::observed::Worker;
 use crate::world::preview::preview;
@@ -129,6 +130,15 @@ impl Actor for Controller {
                 answered(reply.send(state.status(filter)));
                 return Ok(());
             }
+            Message::Overview { reply } => {
+                answered(reply.send(Box::new(state.overview())));
+                return Ok(());
+            }
+            Message::Replicas { deployment, reply } => {
+                let found = replicas(&state.control.world, &deployment, state.now());
+                answered(reply.send(found));
+                return Ok(());
+            }
             Message::Scrape { reply } => {
                 answered(reply.send(state.scrape()));
                 return Ok(());
@@ -213,6 +223,13 @@ impl State {
             ..self.meter.stats()
         };
         document(&self.control.world, &self.about, &stats, filter, self.now())
+    }
+
+    fn overview(&self) -> Overview {
+        let decisions = self.control.decisions.newest_first();
+        let history = self.control.executor.history();
+        let world = &self.control.world;
+        overview(world, &self.about, history, decisions, self.now())
     }
 
     fn scrape(&self) -> (String, Vec<String>) {

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::history::History;
 use crate::message::{DeployError, Deployed, Found, Message, Proposal, ScaleError, SessionNumber};
+use crate::overview::{Overview, Replicas};
 use crate::status::ApiType;
 use crate::world::DeploymentId;
 use crate::world::observed::{Router, Worker};
@@ -119,6 +120,17 @@ impl ControllerHandle {
     /// The status document.
     pub async fn status(&self, filter: Option<ApiType>) -> Result<Value, NoAnswer> {
         self.ask(|reply| Message::Status { filter, reply }).await
+    }
+
+    /// What the dashboard shows.
+    pub async fn overview(&self) -> Result<Box<Overview>, NoAnswer> {
+        self.ask(|reply| Message::Overview { reply }).await
+    }
+
+    /// The replicas of a deployment; None: there is no such deployment.
+    pub async fn replicas(&self, deployment: DeploymentId) -> Result<Option<Replicas>, NoAnswer> {
+        self.ask(|reply| Message::Replicas { deployment, reply })
+            .await
     }
 
     /// The head's state as metrics, and the addresses of the workers.

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::world::World;
@@ -89,6 +90,16 @@ impl History {
     /// The newest revision, deployed or deleted; 0 before the first.
     pub fn version(&self) -> u64 {
         self.records.last().map_or(0, |record| record.revision)
+    }
+
+    /// What clients see, newest first.
+    pub fn document(&self) -> Value {
+        let records: Vec<Value> = self.records.iter().rev().map(Record::shown).collect();
+        json!({
+            "current": self.current,
+            "kept_max": REVISIONS_KEPT_MAX,
+            "revisions": records,
+        })
     }
 
     /// The record of a revision.
@@ -238,6 +249,20 @@ impl History {
         self.records
             .iter_mut()
             .find(|record| record.revision == current)
+    }
+}
+
+// === impl Record ===
+
+impl Record {
+    /// What only proves which bytes are stored is left out: it would let a guess at a secret be
+    /// checked.
+    fn shown(&self) -> Value {
+        let mut shown = json!(self);
+        if let Some(fields) = shown.as_object_mut() {
+            fields.remove("digest");
+        }
+        shown
     }
 }
 

@@ -1,8 +1,8 @@
 //! The control plane: holds what the user declared, decides what shall run where, tells
 //! workers and routers, and answers the admin API.
 //!
-//! [`world`] decides, as pure functions; [`table`], [`assignments`] and [`status`] say what
-//! follows for others. The rest is a thin shell: the controller owns the world, the executor
+//! [`world`] decides, as pure functions; [`table`], [`assignments`] and [`status`] and [`overview`]
+//! say what follows for others. The rest is a thin shell: the controller owns the world, the executor
 //! writes to the store, sessions talk to workers and routers, provisioners make workers.
 //!
 //! Not here: the data path. Routers serve and workers answer without the head.
@@ -11,6 +11,7 @@ pub mod admin;
 pub mod assignments;
 mod control_loop;
 mod controller;
+pub mod decisions;
 mod documents;
 mod edit;
 mod elected;
@@ -24,6 +25,7 @@ mod loop_stats;
 mod message;
 pub mod metrics;
 mod outbox;
+pub mod overview;
 mod prepare;
 #[cfg(test)]
 mod prepare_tests;

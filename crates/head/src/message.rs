@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::documents::StoredConfig;
 use crate::history::{End, History};
+use crate::overview::{Overview, Replicas};
 use crate::status::ApiType;
 use crate::world::observed::{Router, Worker};
 use crate::world::spec::DeploySpec;
@@ -54,6 +55,13 @@ pub enum Message {
         reply: RpcReplyPort<Value>,
     },
     /// The state in the Prometheus text format, and where the workers are.
+    /// What the dashboard shows.
+    Overview { reply: RpcReplyPort<Box<Overview>> },
+    /// The replicas of a deployment; None: there is no such deployment.
+    Replicas {
+        deployment: DeploymentId,
+        reply: RpcReplyPort<Option<Replicas>>,
+    },
     Scrape {
         reply: RpcReplyPort<(String, Vec<String>)>,
     },

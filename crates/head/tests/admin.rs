@@ -312,3 +312,89 @@ async fn metrics_are_those_of_the_head_and_of_its_workers() {
     }
     head.stop().await;
 }
+
+#[tokio::test]
+async fn the_overview_says_what_runs_and_tells_no_secrets() {
+    let head = head().await;
+    let _worker = FakeWorker::start(&head, 4.0, starts_all()).await;
+    let overview = async |query: &str| {
+        let answer = head.get(&format!("/api/mobula/overview{query}")).await;
+        let document: Value = serde_json::from_str(&answer.body).unwrap();
+        (answer.status, document)
+    };
+    let (status, empty) = overview("").await;
+    assert_eq!(status, 200);
+    assert_eq!(empty["summary"]["sentence"], "Nothing is deployed.");
+
+    let secret = json!({"env_vars": {"TOKEN": "hunter2"}});
+    head.put(&app(
+        json!({"runtime_env": secret, "args": {"key": "hunter2"}}),
+    ))
+    .await;
+    head.when_running("app1").await;
+    let (_, document) = overview("").await;
+    assert_eq!(document["summary"]["sentence"], "1 of 1 applications run.");
+    let deployment = &document["applications"][0]["deployments"][0];
+    assert_eq!(deployment["name"], "D");
+    assert_eq!(
+        (&deployment["target"], &deployment["running"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(document["history"]["current"], 1);
+    let decisions = document["decisions"].as_array().unwrap();
+    let started = decisions
+        .iter()
+        .find(|decision| decision["what"] == "start a replica");
+    assert_eq!(started.unwrap()["why"], "0 of 1 replicas exist");
+
+    let (status, replicas) = overview("?application=app1&deployment=D").await;
+    assert_eq!((status, &replicas["total"]), (200, &json!(1)));
+    assert_eq!(replicas["replicas"][0]["state"], "RUNNING");
+    assert_eq!(overview("?application=app1&deployment=E").await.0, 404);
+    assert_eq!(overview("?application=app1").await.0, 400);
+    for text in [document.to_string(), replicas.to_string()] {
+        assert!(
+            !text.contains("hunter2") && !text.contains("TOKEN"),
+            "{text}"
+        );
+    }
+    head.stop().await;
+}
+
+#[tokio::test]
+async fn the_dashboard_is_for_browsers_and_only_looks() {
+    let head = head().await;
+    let html = [("accept", "text/html,*/*;q=0.8")];
+    let page = request(head.admin, "GET", "/", &html, "").await;
+    assert_eq!(
+        (page.status, page.header("content-type")),
+        (200, Some("text/html; charset=utf-8"))
+    );
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'"), "{policy}");
+    let text = head.get("/").await;
+    assert!(text.body.contains("/api/mobula/overview"), "{}", text.body);
+    assert!(text.header("content-security-policy").is_none());
+
+    let script = head.get("/dashboard/app.js").await;
+    assert_eq!(
+        (script.status, script.header("content-type")),
+        (200, Some("text/javascript; charset=utf-8"))
+    );
+    let only_head = request(head.admin, "HEAD", "/dashboard/app.js", &[], "").await;
+    assert_eq!((only_head.status, only_head.body.as_str()), (200, ""));
+    for path in ["/dashboard/app.js", "/api/mobula/overview", "/"] {
+        for method in ["POST", "PUT", "DELETE"] {
+            let answer = request(head.admin, method, path, &[], "").await;
+            assert_eq!(
+                (answer.status, answer.header("allow")),
+                (405, Some("GET,HEAD")),
+                "{method} {path}"
+            );
+        }
+    }
+    for path in ["/dashboard/", "/dashboard/../app.js", "/dashboard/none.js"] {
+        assert_eq!(head.get(path).await.status, 404, "{path}");
+    }
+    head.stop().await;
+}

@@ -39,18 +39,19 @@ pub fn mode(needs_token: bool) -> Reply {
     json_reply(200, &json!({ "authentication_mode": mode }))
 }
 
-/// The home page, whether a token is needed, and health, which probes ask without a token.
-/// Nothing of them tells what is deployed.
+/// The home page and the files of the dashboard, which asks for the token itself; whether one is
+/// needed; and health, which probes ask without a token. Nothing of them tells what is deployed.
 fn is_open_to_all(path: &str) -> bool {
-    matches!(
-        path,
-        "/" | "/api/authentication_mode"
-            | "/api/gcs_healthz"
-            | "/api/local_raylet_healthz"
-            | "/api/healthz"
-            | "/livez"
-            | "/readyz"
-    )
+    path.starts_with("/dashboard/")
+        || matches!(
+            path,
+            "/" | "/api/authentication_mode"
+                | "/api/gcs_healthz"
+                | "/api/local_raylet_healthz"
+                | "/api/healthz"
+                | "/livez"
+                | "/readyz"
+        )
 }
 
 /// What a request shows, everywhere it may; None for what is no token at all.
@@ -131,6 +132,7 @@ mod tests {
             "/readyz",
             "/api/healthz",
             "/api/authentication_mode",
+            "/dashboard/app.js",
         ] {
             assert_eq!(outcome(path, None), 200, "{path}");
         }
@@ -139,6 +141,7 @@ mod tests {
             "/api/ray/version",
             "/api/serve/applications/",
             "/api/v1/applications/a/deployments/b/scale",
+            "/api/mobula/overview",
             "/nowhere",
         ] {
             assert_eq!(outcome(path, None), 401, "{path}");

@@ -7,20 +7,12 @@ use super::Admin;
 use super::applications::{now_s, store_failed};
 use super::reply::{Reply, error_reply, json_reply, with_revision};
 use crate::documents::StoredConfig;
-use crate::history::{End, History, REVISIONS_KEPT_MAX, Record};
+use crate::history::{End, History};
 use crate::message::{DeployError, Proposal};
 
 pub async fn get(admin: &Admin) -> Reply {
     match admin.controller.history().await {
-        Ok(history) => {
-            let records: Vec<Value> = history.records.iter().rev().map(shown).collect();
-            let document = json!({
-                "current": history.current,
-                "kept_max": REVISIONS_KEPT_MAX,
-                "revisions": records,
-            });
-            with_revision(json_reply(200, &document), history.version())
-        }
+        Ok(history) => with_revision(json_reply(200, &history.document()), history.version()),
         Err(error) => error_reply(503, &error.to_string()),
     }
 }
@@ -33,16 +25,6 @@ pub async fn rollback(admin: &Admin, body: &[u8]) -> Reply {
     match roll_back(admin, wanted).await {
         Ok(reply) | Err(reply) => reply,
     }
-}
-
-/// A record as clients see it. What only proves which bytes are stored is left out: it would
-/// let a guess at a secret be checked.
-fn shown(record: &Record) -> Value {
-    let mut shown = json!(record);
-    if let Some(fields) = shown.as_object_mut() {
-        fields.remove("digest");
-    }
-    shown
 }
 
 /// The revision that is asked for, if one is.

@@ -7,8 +7,10 @@
 mod access;
 mod application;
 mod applications;
+pub(crate) mod dashboard;
 mod guard;
 mod history;
+mod overview;
 mod preview;
 pub(crate) mod reply;
 mod route;
@@ -112,7 +114,8 @@ impl Admin {
             return text_reply(405, "Method Not Allowed for browser traffic.");
         }
         match found {
-            Route::Home => text_reply(200, HOME),
+            Route::Home => dashboard::home(&parts.headers, HOME),
+            Route::Dashboard(file) => dashboard::file(&parts.headers, file),
             Route::Version => self.version(),
             Route::Success => text_reply(200, "success"),
             Route::AgentHealth => text_reply(200, "raylet: success\ngcs: success"),
@@ -128,6 +131,7 @@ impl Admin {
                 Err(refusal) => refusal,
             },
             Route::DeleteApplications => applications::delete(self).await,
+            Route::Overview => overview::get(self, parts.uri.query().unwrap_or("")).await,
             Route::History => history::get(self).await,
             Route::Rollback => match read_body(body).await {
                 Ok(body) => history::rollback(self, &body).await,
@@ -195,9 +199,11 @@ const HOME: &str = "Mobula admin API\n\n\
     GET    /api/mobula/history                     the configs of before, and what became of them\n\
     POST   /api/mobula/rollback                    back to one of them\n\
     POST   /api/v1/applications/{application}/deployments/{deployment}/scale  its replicas\n\
+    GET    /api/mobula/overview                    what the dashboard shows; ?application=A&deployment=D: replicas\n\
     GET    /api/ray/version                        the Ray version this is compatible with\n\
     GET    /metrics                                of the head and all workers\n\
-    GET    /livez, /readyz                         health of the head\n";
+    GET    /livez, /readyz                         health of the head\n\
+    A browser that opens / gets the dashboard.\n";
 
 /// 503 while no head leads. Clients of Ray's scale route read JSON, those of the others text.
 pub(crate) fn unavailable(path: &str, why: &str) -> Reply {

@@ -2,10 +2,13 @@
 
 use http::Method;
 
+use super::dashboard::{self, File};
+
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     Home,
+    Dashboard(&'static File),
     Version,
     /// Health routes whose whole answer is `success`.
     Success,
@@ -17,6 +20,7 @@ pub enum Route {
     GetApplications,
     PutApplications,
     DeleteApplications,
+    Overview,
     History,
     Rollback,
     Preview,
@@ -65,12 +69,16 @@ pub fn find(method: &Method, path: &str) -> Found {
                 allow: "DELETE,GET,HEAD,PUT",
             },
         },
+        "/api/mobula/overview" => get(Route::Overview),
         "/api/mobula/history" => get(Route::History),
         "/api/mobula/rollback" => post(Route::Rollback),
         "/api/mobula/plan" => post(Route::Preview),
         _ => match path.strip_prefix("/api/mobula/applications/") {
             Some(name) => application_path(method, name),
-            None => scale_path(method, path),
+            None => match dashboard::find(path) {
+                Some(file) => get(Route::Dashboard(file)),
+                None => scale_path(method, path),
+            },
         },
     }
 }
@@ -120,7 +128,7 @@ fn scale_path(method: &Method, path: &str) -> Found {
 }
 
 /// A path segment without its percent signs; None: empty, or not text.
-fn decoded(segment: &str) -> Option<String> {
+pub(super) fn decoded(segment: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.bytes();
     while let Some(byte) = rest.next() {

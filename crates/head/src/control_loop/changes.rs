@@ -63,6 +63,9 @@ impl ControlLoop {
         let event = Event::Deploy(Box::new(spec));
         self.declare(&accepted, Some(&config), event, now).await?;
         info!(applications, revision, reason, "a config was accepted");
+        let what = "a config was accepted";
+        let why = format!("revision {revision}: {reason}");
+        self.decisions.happened("config", what, &why, now.unix_s);
         Ok(Deployed { revision, warnings })
     }
 
@@ -79,6 +82,9 @@ impl ControlLoop {
             self.observe(Event::DeleteAll, now);
         }
         info!("everything is being deleted");
+        let why = "it was asked for";
+        self.decisions
+            .happened("config", "delete everything", why, now.unix_s);
         Ok(())
     }
 
@@ -108,6 +114,9 @@ impl ControlLoop {
         let intent = StoredIntent::of(&self.world).with_count(&id, whole);
         self.executor.save_intent(&intent).await?;
         info!(deployment = %id, target, "the scale route set a count");
+        let (subject, why) = (id.to_string(), format!("to {target}"));
+        self.decisions
+            .happened(&subject, "the scale route set a count", &why, now.unix_s);
         let deployment = id;
         self.observe(Event::Scale { deployment, target }, now);
         Ok(())
@@ -190,6 +199,9 @@ impl ControlLoop {
             reason,
             "a rollout failed"
         );
+        let what = "a failed rollout was taken back";
+        self.decisions
+            .happened(&application, what, &reason, now.unix_s);
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use changes::Unsettled;
 
+use crate::decisions::Decisions;
 use crate::executor::Executor;
 use crate::message::SessionNumber;
 use crate::record::record;
@@ -30,6 +31,8 @@ const PLANS_PER_STEP_MAX: usize = 8;
 pub struct ControlLoop {
     pub world: World,
     pub executor: Executor,
+    /// For people who ask why.
+    pub decisions: Decisions,
     worker_sessions: BTreeMap<WorkerId, SessionNumber>,
     router_sessions: BTreeMap<RouterId, SessionNumber>,
     unsettled: Option<Unsettled>,
@@ -53,6 +56,7 @@ impl ControlLoop {
         ControlLoop {
             world,
             executor,
+            decisions: Decisions::default(),
             worker_sessions: BTreeMap::new(),
             router_sessions: BTreeMap::new(),
             unsettled: None,
@@ -62,7 +66,7 @@ impl ControlLoop {
     /// Folds one event in.
     pub fn observe(&mut self, event: Event, now: Now) {
         self.world.observe(event, now);
-        self.record_notes();
+        self.record_notes(now);
     }
 
     fn observe_news(&mut self, event: Event, now: Now) -> Heard {
@@ -74,8 +78,9 @@ impl ControlLoop {
         Heard::News
     }
 
-    fn record_notes(&mut self) {
+    fn record_notes(&mut self, now: Now) {
         for note in self.world.notes.drain(..) {
+            self.decisions.noted(&note, now.unix_s);
             record(note);
         }
     }
@@ -93,6 +98,9 @@ impl ControlLoop {
         }
         if !self.world.workers.contains_key(id) {
             info!(worker = %id, pid = worker.pid, version = worker.version, capacity = %worker.capacity, "a worker joined");
+            let has = format!("it has {}", worker.capacity);
+            self.decisions
+                .happened(id, "a worker joined", &has, now.unix_s);
         }
         self.observe_news(Event::WorkerReported(worker), now)
     }
@@ -102,6 +110,8 @@ impl ControlLoop {
         if self.worker_sessions.get(&worker) == Some(&session) {
             self.worker_sessions.remove(&worker);
             info!(%worker, "the session of a worker ended");
+            self.decisions
+                .happened(&worker, "the session of a worker ended", "", now.unix_s);
             self.observe(Event::WorkerDisconnected(worker), now);
         }
     }
@@ -120,6 +130,8 @@ impl ControlLoop {
         let before = self.world.routers.get(id);
         if before.is_none() {
             info!(router = %id, pid = router.pid, version = router.version, "a router joined");
+            self.decisions
+                .happened(id, "a router joined", "", now.unix_s);
         }
         if !router.error.is_empty() && before.is_none_or(|before| before.error != router.error) {
             warn!(router = %id, error = router.error, "a router does not serve");
@@ -132,6 +144,8 @@ impl ControlLoop {
         if self.router_sessions.get(&router) == Some(&session) {
             self.router_sessions.remove(&router);
             info!(%router, "the session of a router ended");
+            self.decisions
+                .happened(&router, "the session of a router ended", "", now.unix_s);
             self.observe(Event::RouterDisconnected(router), now);
         }
     }
@@ -153,10 +167,11 @@ impl ControlLoop {
             }
             self.world.autoscale(now);
             self.world.compact(now);
-            self.record_notes();
+            self.record_notes(now);
             let plan = self.world.plan(now, new_id);
             for planned in &plan.actions {
                 info!("{planned}");
+                self.decisions.planned(planned, now.unix_s);
                 self.world.apply(&planned.action, now);
             }
             shortage = Some(plan.shortage.clone());

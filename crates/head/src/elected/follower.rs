@@ -23,7 +23,7 @@ use super::contact::{Contact, watch_store};
 use super::forward::Forward;
 use super::{ElectedConfig, clone_of};
 use crate::admin::reply::{Reply, text_reply};
-use crate::admin::{self, Answer, unavailable};
+use crate::admin::{self, Answer, dashboard, unavailable};
 use crate::error::HeadError;
 
 /// The pause before the store is asked again who leads.
@@ -217,6 +217,10 @@ impl FollowerAdmin {
 
 impl Answer for FollowerAdmin {
     async fn answer(&self, request: Request<Incoming>) -> Reply {
+        let path = request.uri().path();
+        if let Some(page) = dashboard::of_follower(request.method(), path, request.headers()) {
+            return page;
+        }
         let leader = match request.uri().path() {
             "/livez" => return text_reply(200, "ok"),
             "/metrics" => return text_reply(200, self.metrics.render()),

@@ -180,7 +180,7 @@ fn replica_details(shown: Shown<'_>) -> Value {
 
 /// Ray has no word for "answers, but is not well"; it stops such a replica at once, we when
 /// its replacement is up, so until then it is a running one.
-fn replica_state(world: &World, id: &ReplicaId, replica: &Replica) -> &'static str {
+pub(crate) fn replica_state(world: &World, id: &ReplicaId, replica: &Replica) -> &'static str {
     match replica.phase {
         Phase::Starting => "STARTING",
         Phase::Running | Phase::Unhealthy

@@ -14,6 +14,8 @@ mod tests;
 
 use serde_json::{Map, Value, json};
 
+pub(crate) use application::replica_state;
+pub(crate) use proxies::status as router_status;
 pub use version::RayVersion;
 
 use crate::world::{Now, World};

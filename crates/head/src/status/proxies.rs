@@ -71,7 +71,8 @@ fn actor_name(router: &Router) -> String {
     format!("SERVE_PROXY_ACTOR-{}", router.node_id)
 }
 
-fn status(router: &Router) -> &'static str {
+/// Ray's word for how a router is.
+pub(crate) fn status(router: &Router) -> &'static str {
     if !router.error.is_empty() {
         "UNHEALTHY"
     } else if router.draining {

@@ -100,6 +100,11 @@ impl Canary {
         Canary { stage, ..self }
     }
 
+    /// Its answers since the step began.
+    pub fn counted(&self) -> &Answers {
+        &self.counted
+    }
+
     /// Whether requests are shared by weight: not promoted yet.
     pub fn is_shared(&self) -> bool {
         self.stage != Stage::Promoted

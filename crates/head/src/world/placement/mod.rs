@@ -52,7 +52,8 @@ impl Free {
         free
     }
 
-    fn on(&self, worker: &Worker) -> &Resources {
+    /// What a worker has free.
+    pub fn on(&self, worker: &Worker) -> &Resources {
         self.0.get(&worker.id).unwrap_or(&NOTHING)
     }
 
