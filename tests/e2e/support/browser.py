@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ class Browser:
 
     def __init__(self, folder: Path) -> None:
         self.log_path = folder / "browser.log"
+        self._open = ExitStack()
         command = [binary(), *FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"]
         environ = {**os.environ, "HOME": str(folder), "XDG_CACHE_HOME": str(folder / "cache")}
         with self.log_path.open("wb") as log:
@@ -61,9 +63,11 @@ class Browser:
             )
         try:
             url = wait_until(self._url, "the browser to start", START_S)
-            self.socket: ClientConnection = connect(
+            # No limit on what waits: nobody reads while a test does something else.
+            connection = connect(
                 url, max_size=MESSAGE_BYTES_MAX, max_queue=None, ping_interval=None
             )
+            self.socket: ClientConnection = self._open.enter_context(connection)
         except BaseException:
             self.stop()
             raise
@@ -100,12 +104,15 @@ class Browser:
         self._tabs[tab.session] = tab
         for domain in ("Page", "Runtime", "Network", "Log"):
             tab.call(f"{domain}.enable")
+        # A tab counts as seen whichever of them is in front.
+        tab.call("Emulation.setFocusEmulationEnabled", enabled=True)
         tab.resize(width, height)
         tab.call("Page.navigate", url=url)
         return tab
 
     def stop(self) -> None:
         """Ends it and all its processes."""
+        self._open.close()
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -159,6 +166,11 @@ class Tab:
     def text(self, selector: str = "body") -> str:
         """What a person reads there; empty while there is no such element."""
         return self.evaluate(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''")
+
+    def sees(self, selector: str) -> bool:
+        """Whether that element is there and not hidden."""
+        node = f"document.querySelector({json.dumps(selector)})"
+        return self.evaluate(f"{node}?.checkVisibility() ?? false")
 
     def wait_text(self, wanted: str, selector: str = "body", timeout_s: float = 30.0) -> None:
         """Waits until it can be read there."""

@@ -14,7 +14,12 @@ export class Refused extends Error {
 // Nobody answers, or nobody who leads.
 export class Away extends Error {}
 
-export const overview = (token) => ask(OVERVIEW, token);
+export async function overview(token) {
+  const answer = await ask(OVERVIEW, token);
+  // While heads are upgraded one after the other.
+  if (answer === null) throw new Away('it is of a release without this page');
+  return answer;
+}
 
 // null: there is no such deployment any more.
 export function replicas(token, application, deployment) {

@@ -39,16 +39,19 @@ async function poll() {
   if (isAsking || document.hidden) return;
   isAsking = true;
   const asked = tokens.token();
+  let answer = null;
+  let error = null;
   try {
-    const answer = await overview(asked);
+    answer = await overview(asked);
     await fetchOpen(asked);
-    if (asked === tokens.token()) arrived(answer);
-  } catch (error) {
-    if (asked === tokens.token()) failed(error);
-  } finally {
-    isAsking = false;
+  } catch (thrown) {
+    error = thrown;
   }
+  isAsking = false;
+  // There is another token meanwhile: what was said to the one before does not count.
   if (asked !== tokens.token()) return poll();
+  if (error) failed(error);
+  else arrived(answer);
 }
 
 function schedule(ms) {
@@ -65,6 +68,7 @@ async function fetchOpen(token) {
 }
 
 function arrived(answer) {
+  schedule(POLL_MS);
   data = answer;
   receivedMs = performance.now();
   lastHeardS = Date.now() / 1000;
@@ -74,7 +78,6 @@ function arrived(answer) {
   remember();
   setHidden(byId('main'), false);
   render();
-  schedule(POLL_MS);
 }
 
 function failed(error) {

@@ -39,7 +39,7 @@ function decisionRow() {
   const what = el('span');
   const why = el('p', 'message');
   return {
-    node: el('li', '', time, el('div', '', subject, what, why)),
+    node: el('li', '', time, el('div', '', subject, ' ', what, why)),
     update(decision) {
       setText(time, clock(decision.time_s));
       setTitle(time, date(decision.time_s));
