@@ -46,6 +46,7 @@ e2e() {
   export MOBULA_BIN="$PWD/target/release/mobula"
   step "release build" cargo build --release --locked -p mobula || return
   step "models" "$MOBULA_BIN" models fetch || return
+  step "a browser" scripts/fetch_browser.sh || return
   local venv
   venv="$(tests/setup.sh)" || { echo "FAILED: tests/setup.sh"; broken=$((broken + 1)); return; }
   step "end to end" "$venv/bin/pytest" tests/e2e -q --tb=short -p no:cacheprovider

@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod assignments;
+mod changed;
 mod control_loop;
 mod controller;
 pub mod decisions;

@@ -11,7 +11,7 @@ pub fn banner(admin: &str, token_file: Option<&Path>, document: &Value) -> Strin
         format!("Mobula {} is serving.", env!("CARGO_PKG_VERSION")),
         String::new(),
     ];
-    lines.push(format!("  admin  {admin}"));
+    lines.push(format!("  admin  {admin} (in a browser: the dashboard)"));
     let http = http_address(document);
     if let Some(http) = &http {
         lines.push(format!("  http   {http}"));

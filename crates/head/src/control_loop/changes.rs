@@ -4,6 +4,7 @@ use mobula_store::StoreError;
 use tracing::{info, warn};
 
 use super::ControlLoop;
+use crate::changed::changed;
 use crate::documents::{StoredConfig, StoredIntent};
 use crate::edit::exchanged;
 use crate::history::{Accepted, End, History};
@@ -56,6 +57,10 @@ impl ControlLoop {
                 warnings.push(INGRESS_IS_OPEN.to_owned());
             }
         }
+        let reason = match (&end, changed(&self.world, &spec)) {
+            (End::Superseded, Some(what)) => format!("{reason}: {what}"),
+            _ => reason,
+        };
         let accepted = self.acceptance(&config, &reason, &end).await?;
         let revision = accepted.revision;
         spec.revision = revision;

@@ -65,6 +65,14 @@ fn a_config_put_to_a_following_head_is_the_clusters() {
     let seen_by_follower = house.wait_until_running(2);
     house.admin = heads[leader].admin;
     assert_eq!(house.wait_until_running(2), seen_by_follower);
+    let follower = heads[1 - leader].admin;
+    let overview = "/api/mobula/overview";
+    let (status, body) = send(follower, "GET", overview, "", "").unwrap();
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains("1 of 1 applications run."), "{body}");
+    let (status, page) = send(follower, "GET", "/", "accept: text/html\r\n", "").unwrap();
+    assert_eq!(status, 200, "{page}");
+    assert!(page.contains("/dashboard/app.js"), "{page}");
     let (status, body) = send(
         heads[1 - leader].admin,
         "PUT",

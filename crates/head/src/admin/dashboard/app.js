@@ -101,7 +101,7 @@ function showAway(error) {
   setText(byId('away-what'), `No head answers${since}.`);
   const shown = data ? 'Below is what it said last. ' : '';
   const why = error.message ? `It says: ${error.message}. ` : '';
-  setText(byId('away-why'), `${why}${shown}Requests go on: routers and workers do not need it.`);
+  setText(byId('away-why'), `${why}${shown}Routers and workers of a cluster go on without it.`);
 }
 
 // The tab shows nothing that needs the token any more.
