@@ -174,9 +174,7 @@ class Tab:
 
     def wait_text(self, wanted: str, selector: str = "body", timeout_s: float = 30.0) -> None:
         """Waits until it can be read there."""
-        wait_until(
-            lambda: wanted in self.text(selector), f"'{wanted}' in {selector}", timeout_s
-        )
+        wait_until(lambda: wanted in self.text(selector), f"'{wanted}' in {selector}", timeout_s)
 
     def wait_for(self, expression: str, timeout_s: float = 30.0) -> Any:
         """Waits until an expression is true; its value."""

@@ -69,7 +69,7 @@ fn a_config_put_to_a_following_head_is_the_clusters() {
     let overview = "/api/mobula/overview";
     let (status, body) = send(follower, "GET", overview, "", "").unwrap();
     assert_eq!(status, 200, "{body}");
-    assert!(body.contains("1 of 1 applications run."), "{body}");
+    assert!(body.contains("1 of 1 applications run"), "{body}");
     let (status, page) = send(follower, "GET", "/", "accept: text/html\r\n", "").unwrap();
     assert_eq!(status, 200, "{page}");
     assert!(page.contains("/dashboard/app.js"), "{page}");

@@ -121,19 +121,22 @@ function autoscalingText({ autoscaling }) {
   return `${count(autoscaling.min_replicas)}–${count(autoscaling.max_replicas)}`;
 }
 
-// How it went, the number, and what belongs to it.
+// What belongs to a number, how it went, and what it is now.
 function figure(label, hasTrend = true) {
   const value = el('b');
   const note = el('span', 'muted note');
   const spark = hasTrend ? sparkline() : null;
-  const node = el('td', 'number', ...(spark ? [spark.node] : []), value, note);
+  const node = el('td', 'number', note, ...(spark ? [spark.node] : []), value);
   node.dataset.label = label;
   return {
     node,
     set(text, noteText, points, field) {
       setText(value, text);
       setText(note, noteText);
-      spark?.draw(points, field);
+      if (!spark) return;
+      spark.draw(points, field);
+      const most = Math.max(0, ...points.map((point) => point[field]));
+      setTitle(node, `at most ${count(most)} since this page looks, or in 5 minutes`);
     },
   };
 }

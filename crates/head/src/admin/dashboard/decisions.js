@@ -4,7 +4,7 @@ import { byId, el, keyed, setHidden, setText, setTitle } from './dom.js';
 import { clock, count, date } from './format.js';
 
 // Until somebody asks for all of them.
-const SHOWN = 15;
+const SHOWN = 10;
 
 let showsAll = false;
 
