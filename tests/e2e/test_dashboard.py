@@ -88,14 +88,19 @@ def test_what_fails_is_said_with_its_reason(new_server: NewServer, browser: Brow
     only_from(tab, server)
 
 
-def test_a_hostile_name_is_shown_as_text(new_server: NewServer, browser: Browser) -> None:
+def test_hostile_names_and_messages_are_shown_as_text(
+    new_server: NewServer, browser: Browser
+) -> None:
     server = new_server().start(None)
     hostile = noop(HOSTILE, "/hostile")
-    assert server.put(server.config([hostile])).status_code == 200
+    # The error of its replica names the model.
+    failing = app("bad", "reranker", "/bad", deployment("Reranker"), args={"model": HOSTILE})
+    assert server.put(server.config([hostile, failing])).status_code == 200
     server.wait_app(HOSTILE, "RUNNING")
     tab = browser.open(server.admin)
     tab.wait_text(HOSTILE, "#applications")
-    tab.wait_text(f"{HOSTILE}#Noop", "#decisions")
+    tab.wait_text(f"'{HOSTILE}' is not a model name", "#concerns")
+    tab.wait_text(f"'{HOSTILE}' is not a model name", "#decisions")
     tab.click(".disclose")
     tab.wait_for("document.querySelectorAll('.replicas tbody tr').length === 1")
     # The one image of the page is its own.

@@ -1,7 +1,7 @@
 // Applications and their deployments: one table, whose rows open to the replicas.
 
 import { byId, chip, el, keyed, setClass, setHidden, setText, setTitle } from './dom.js';
-import { count, date, decimal, duration, milliseconds, plural } from './format.js';
+import { count, date, decimal, duration, milliseconds, moreText, plural } from './format.js';
 import { replicaTable } from './replicas.js';
 import { sparkline } from './trends.js';
 
@@ -28,9 +28,9 @@ export function renderApplications(data, view) {
   setText(byId('applications-count'), isEmpty ? '' : count(data.summary.applications));
   setHidden(byId('empty'), !isEmpty);
   setHidden(byId('applications'), isEmpty);
-  hidden += data.left_out.applications;
-  setHidden(byId('applications-more'), hidden === 0);
-  setText(byId('applications-more'), `${plural(hidden, 'more application')}; the filter finds them.`);
+  const more = moreText(hidden, data.left_out.applications);
+  setHidden(byId('applications-more'), more === '');
+  setText(byId('applications-more'), more);
   const make = (row) => (row.deployment ? deploymentRow(row) : applicationRow());
   keyed(byId('applications'), rows, (row) => row.key, make);
 }
@@ -136,7 +136,7 @@ function figure(label, hasTrend = true) {
       if (!spark) return;
       spark.draw(points, field);
       const most = Math.max(0, ...points.map((point) => point[field]));
-      setTitle(node, `at most ${count(most)} since this page looks, or in 5 minutes`);
+      setTitle(node, `highest seen in the last 5 minutes: ${count(most)}`);
     },
   };
 }

@@ -41,3 +41,11 @@ export const date = (unixS) => dateFormat.format(new Date(unixS * 1000));
 export const plural = (n, word) => `${count(n)} ${word}${n === 1 ? '' : 's'}`;
 
 export const shortId = (id) => (id.length > 12 ? id.slice(0, 8) : id);
+
+// What a list does not show: rows that the filter finds, and those that the head left out.
+export function moreText(hidden, leftOut) {
+  const parts = [];
+  if (hidden > 0) parts.push(`${count(hidden)} more; the filter finds them.`);
+  if (leftOut > 0) parts.push(`${count(leftOut)} more are left out here.`);
+  return parts.join(' ');
+}

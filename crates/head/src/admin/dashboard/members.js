@@ -1,7 +1,7 @@
 // Workers and routers.
 
 import { byId, chip, el, keyed, setHidden, setText, setTitle } from './dom.js';
-import { bytes, count, duration, shortId, units } from './format.js';
+import { bytes, count, duration, moreText, shortId, units } from './format.js';
 
 const ROWS_MAX = 200;
 
@@ -19,11 +19,12 @@ export function renderMembers(data, view) {
 
 function list(name, found, known, leftOut, make) {
   setText(byId(`${name}-count`), count(known + leftOut));
-  const missing = Math.max(0, found.length - ROWS_MAX) + leftOut;
-  const more = byId(`${name}-more`);
-  setHidden(more, missing === 0 && found.length > 0);
   const none = known === 0 ? 'None has joined.' : 'None matches the filter.';
-  setText(more, found.length === 0 ? none : `${count(missing)} more; the filter finds them.`);
+  const missing = Math.max(0, found.length - ROWS_MAX);
+  const text = found.length === 0 ? none : moreText(missing, leftOut);
+  const more = byId(`${name}-more`);
+  setHidden(more, text === '');
+  setText(more, text);
   setHidden(byId(name), found.length === 0);
   const body = byId(name).tBodies[0];
   keyed(body, found.slice(0, ROWS_MAX), (member) => member.id, make);
