@@ -18,7 +18,7 @@ DOCUMENTS = [
     for path in sorted(REPOSITORY.glob(pattern))
 ]
 # Samples that are something else than a Serve config.
-OTHER_KINDS = {"workerGroups"}
+OTHER_KINDS = {"workerGroups", "kind"}
 
 
 def curl_lines(text: str) -> list[str]:
