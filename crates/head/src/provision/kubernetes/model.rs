@@ -245,6 +245,7 @@ impl Model {
     pub fn check(&self, planned: &[Planned], survey: &Survey) {
         let mut created: BTreeMap<&str, u32> = BTreeMap::new();
         let mut taken = BTreeSet::new();
+        let mut leaving = Vec::new();
         for step in planned {
             match &step.action {
                 Action::Create { group } => *created.entry(group).or_default() += 1,
@@ -257,8 +258,13 @@ impl Model {
                     );
                     let rolls = matches!(step.reason, Reason::OldTemplate | Reason::Cordoned);
                     assert!(!busy || rolls, "a busy pod: {step}");
+                    leaving.push(uid);
                 }
-                Action::Rest { uid, .. } | Action::Wake { uid, .. } => {
+                Action::Rest { uid, .. } => {
+                    assert!(taken.insert(uid.clone()), "twice: {step}");
+                    leaving.push(uid);
+                }
+                Action::Wake { uid, .. } => {
                     assert!(taken.insert(uid.clone()), "twice: {step}");
                 }
                 Action::Delete { uid, .. } => {
@@ -273,7 +279,14 @@ impl Model {
         }
         for group in &self.groups {
             let more = created.get(group.name.as_str()).copied().unwrap_or(0);
-            let count = survey.count(&group.name) + more;
+            // Who is on the way out does not count, also when this plan sends it there.
+            let is_counted = |uid: &String| {
+                let standing = survey.standing(uid);
+                self.pods[uid].group == group.name
+                    && matches!(standing, Standing::Starting | Standing::Joined { .. })
+            };
+            let leave = leaving.iter().filter(|uid| is_counted(uid)).count() as u32;
+            let count = survey.count(&group.name) + more - leave;
             let surge = match group.strategy {
                 Strategy::Rolling => group.surge,
                 Strategy::BlueGreen { .. } => group.max,
