@@ -90,8 +90,9 @@ impl Sim {
         id
     }
 
-    /// The head's step: plan, apply, publish. What is left for a second plan is at most to say
-    /// what the first one has left of the room that others wait for, and a third plan is empty.
+    /// The head's step: plan, apply, publish. A plan does at once all that is to be done. What is
+    /// said of it may be left to a second one: how much room the first one has left for those that
+    /// wait, that a config which was taken back is in force already. A third plan is empty.
     pub fn head_step(&mut self) -> super::Plan {
         let now = at(self.now_ms);
         self.observe(Event::Tick);
@@ -108,7 +109,9 @@ impl Sim {
         let again = self.world.plan(now, &mut new_id);
         let mut left = again.actions.iter();
         assert!(
-            left.all(|planned| matches!(planned.action, Action::Say { .. })),
+            left.all(|planned| {
+                matches!(planned.action, Action::Say { .. } | Action::Settle { .. })
+            }),
             "a plan after\n{plan}still wants\n{again}"
         );
         apply_all(&mut self.world, &again, now);
