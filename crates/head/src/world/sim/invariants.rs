@@ -96,16 +96,22 @@ impl Sim {
                 .canary
                 .as_ref()
                 .zip(deployment.spec.traffic.as_ref());
+            let group = &deployment.spec.replica.group;
             let beside = canary.map_or(0, |(canary, traffic)| match canary.stage {
-                Stage::Step { .. } => canary.replicas(traffic, deployment.target),
+                Stage::Step { .. } => {
+                    group.whole_gangs(canary.replicas(traffic, deployment.target))
+                }
                 // It had as many as its last step needs.
                 Stage::Promoted | Stage::GivenUp(_) => deployment.target,
             });
+            // Each version is a deployment of its own, and may have to be moved like one.
+            let versions = 1 + u32::from(canary.is_some());
+            let beyond = versions * surge(deployment).max(wave(deployment));
             let live = deployment.replicas.values();
             let live = live.filter(|r| r.phase.is_live() && !is_out_of_reach(&self.world, r));
             let (live, target) = (live.count() as u32, deployment.target);
             assert!(
-                live <= target + beside + surge(deployment).max(wave(deployment)),
+                live <= target + beside + beyond,
                 "{live} live replicas of {id} with target {target}"
             );
         }
