@@ -148,7 +148,6 @@ impl<P: Port> Door<P> {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
-    use std::time::Duration;
 
     use bytes::Bytes;
     use http::{Request, Response};
@@ -157,14 +156,9 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::Notify;
 
+    use super::super::serve::tests::PATIENCE;
     use super::*;
     use crate::core::Listening;
-
-    const PATIENCE: Patience = Patience {
-        head: Duration::from_secs(15),
-        idle: Duration::from_secs(90),
-        write: Duration::from_secs(120),
-    };
 
     /// Answers, but `/slow` only when it is told to.
     #[derive(Clone, Default)]

@@ -266,7 +266,7 @@ fn http2_builder() -> http2::Builder<TokioExecutor> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use bytes::Bytes;
     use http_body_util::Full;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -276,7 +276,7 @@ mod tests {
     use super::*;
     use crate::core::Listening;
 
-    const PATIENCE: Patience = Patience {
+    pub(crate) const PATIENCE: Patience = Patience {
         head: Duration::from_secs(15),
         idle: Duration::from_secs(90),
         write: Duration::from_secs(120),
