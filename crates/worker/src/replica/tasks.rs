@@ -77,3 +77,79 @@ pub(crate) async fn drain(
     let in_time = within(limits.drain_timeout, graceful).await.is_some();
     let _ = actor.cast(ReplicaMsg::Drained { in_time });
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mobula_app::{CallError, Request, Response, async_trait};
+    use ractor::{Actor, ActorProcessingErr};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::gate::Mode;
+
+    struct Quick;
+
+    #[async_trait]
+    impl Replica for Quick {
+        async fn call(&self, _request: Request) -> Result<Response, CallError> {
+            Ok(Response::text("done"))
+        }
+    }
+
+    /// Passes on whether a drain ended in time.
+    struct Owner;
+
+    impl Actor for Owner {
+        type Msg = ReplicaMsg;
+        type State = mpsc::UnboundedSender<bool>;
+        type Arguments = mpsc::UnboundedSender<bool>;
+
+        async fn pre_start(
+            &self,
+            _myself: ActorRef<ReplicaMsg>,
+            told: mpsc::UnboundedSender<bool>,
+        ) -> Result<mpsc::UnboundedSender<bool>, ActorProcessingErr> {
+            Ok(told)
+        }
+
+        async fn handle(
+            &self,
+            _myself: ActorRef<ReplicaMsg>,
+            message: ReplicaMsg,
+            told: &mut mpsc::UnboundedSender<bool>,
+        ) -> Result<(), ActorProcessingErr> {
+            if let ReplicaMsg::Drained { in_time } = message {
+                told.send(in_time)?;
+            }
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_a_stop_of_the_process_held_up_is_not_killed_as_it_wakes() {
+        let limits = Limits {
+            max_ongoing_requests: 1,
+            drain_timeout: Duration::from_secs(20),
+            health_check_period: Duration::from_secs(10),
+            health_check_timeout: Duration::from_secs(30),
+            route_prefix: String::new(),
+        };
+        let gate = Gate::new(1);
+        gate.set_mode(Mode::Open);
+        let call = gate.enter().unwrap();
+        gate.set_mode(Mode::Draining);
+        let (told, mut in_time) = mpsc::unbounded_channel();
+        let (actor, _) = Actor::spawn(None, Owner, told).await.unwrap();
+        let (code, threads) = (Arc::new(Quick), Threads::default());
+        let draining = tokio::spawn(drain(code, threads, limits, gate, actor));
+        tokio::task::yield_now().await;
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(27)).await;
+        tokio::time::resume();
+        drop(call);
+        assert_eq!(in_time.recv().await, Some(true));
+        draining.await.unwrap();
+    }
+}
